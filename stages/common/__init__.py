@@ -1,0 +1,1 @@
+"""What every entry needs: params, atomic files, locks, trackers, the terminal."""

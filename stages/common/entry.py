@@ -1,0 +1,36 @@
+"""What happens around the `main()` of every stage: its name, its time, and one sentence instead of a traceback."""
+
+import functools
+import os
+import sys
+import time
+from collections.abc import Callable
+
+from stages import UserError
+
+NO_SPACE = 28
+
+
+def stage(main: Callable[[], str]) -> Callable[[], None]:
+    """`main() -> what it made and where` => the same, announced, timed, and with errors that a person can mend in a sentence."""
+    name = main.__module__ if main.__module__ != "__main__" else sys.modules["__main__"].__spec__.name
+    name = name.rsplit(".", 1)[-1]
+
+    @functools.wraps(main)
+    def run() -> None:
+        first = os.environ.get("RANK", "0") == "0"
+        started = time.monotonic()
+        try:
+            made = main()
+        except UserError as error:
+            raise SystemExit(f"{name}: {error}") from None
+        except OSError as error:
+            if not isinstance(error, PermissionError) and error.errno != NO_SPACE:
+                raise
+            raise SystemExit(
+                f"{name}: {error.strerror}: {error.filename}; make room or allow writing there, and run again."
+            ) from None
+        if first:
+            print(f"{name}: {made} ({time.monotonic() - started:.1f} s)", flush=True)
+
+    return run

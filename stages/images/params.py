@@ -1,0 +1,80 @@
+"""The `dataset`, `filter` and `curate` sections: where pictures come from, which are usable, which are chosen."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, StringConstraints, model_validator
+
+Slug = Annotated[str, StringConstraints(pattern=r"^[\w.-]+/[\w.-]+$")]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Kaggle(_Section):
+    """A dataset on Kaggle; credentials come from the environment or Kaggle's own files, never from here."""
+
+    dataset: Slug = Field(description="owner/slug, the end of the dataset's address.")
+    version: PositiveInt | None = Field(None, description="Version to take; null: the newest (what came is recorded).")
+
+
+class Dataset(_Section):
+    """Where the pictures come from."""
+
+    source: Literal["starter", "folder", "archive", "kaggle"] = Field(
+        "starter",
+        description="starter: the built-in world; folder or archive: your own `path`; kaggle: `kaggle.dataset`.",
+    )
+    path: str | None = Field(
+        None, description="For folder: class folders, or one flat folder of pictures; for archive: a zip or tar file."
+    )
+    kaggle: Kaggle | None = Field(None, description="For source kaggle.")
+    max_gib: float = Field(20.0, gt=0, description="Most that an archive may unpack to, in GiB.")
+
+    @model_validator(mode="after")
+    def _complete(self) -> "Dataset":
+        if self.source in ("folder", "archive") and not self.path:
+            raise ValueError(f"source {self.source} needs `path`")
+        if self.source == "kaggle" and self.kaggle is None:
+            raise ValueError("source kaggle needs `kaggle: {dataset: owner/slug}`")
+        return self
+
+
+class Filter(_Section):
+    """Which pictures of the class are usable."""
+
+    class_: str = Field(alias="class", min_length=1, description="The class: a folder's name in data/raw.")
+    min_side_px: PositiveInt = Field(96, description="Shorter side below this, in pixels, is too small.")
+    max_megapixels: float = Field(100.0, gt=0, description="More than this many million pixels is refused undecoded.")
+    max_aspect: float = Field(3.0, ge=1, description="Longer side over shorter side above this is too long.")
+    min_sharpness: float = Field(
+        0.0, ge=0, description="Sharpness at a normalised scale below this is blurred; see images/quality."
+    )
+    duplicate_distance: NonNegativeInt = Field(
+        6, le=64, description="Perceptual hashes (64 bits) that differ in at most this many bits are one picture."
+    )
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+class Curate(_Section):
+    """Which usable pictures teach the word, and which are held out to measure it."""
+
+    count: PositiveInt = Field(7, description="Pictures to train on.")
+    holdout: PositiveInt = Field(3, description="Next pictures, kept for the fixed objective and for evaluation.")
+    resolution: int = Field(
+        512, ge=64, le=2048, multiple_of=8, description="Side of the squares that come out, in pixels."
+    )
+    fit: Literal["pad", "crop"] = Field(
+        "pad", description="Make it square by padding with the border colour, or by cropping."
+    )
+    background: Literal["white", "border"] = Field(
+        "border",
+        description="What shows through transparency: white, or the picture's own border colour (never black).",
+    )
+    include: list[str] = Field(
+        default_factory=list, description="Pictures to take whatever their score: file name, hash prefix or glob."
+    )
+    exclude: list[str] = Field(
+        default_factory=list, description="Pictures never to take: file name, hash prefix or glob."
+    )

@@ -1,0 +1,1 @@
+"""Textual inversion: noise, captions, objective, validation, checkpoints, the loop."""

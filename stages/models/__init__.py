@@ -1,0 +1,1 @@
+"""What the pipeline knows of a model family; one file a family."""

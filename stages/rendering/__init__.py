@@ -1,0 +1,1 @@
+"""From params to a grid of pictures."""

@@ -1,0 +1,1 @@
+"""How near a picture is to pictures and to words."""
