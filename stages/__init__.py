@@ -4,6 +4,6 @@
 class UserError(Exception):
     """What a person can mend: one sentence that says what is wrong, where, and what to do.
 
-    Entries print it without a traceback and leave with exit code 1; every other exception is a fault of ours and keeps its
-    traceback.
+    Entries print it without a traceback and leave with exit code 1; every other exception is a fault of ours and keeps
+    its traceback.
     """

@@ -23,7 +23,7 @@ def lock(folder: Path, what: str) -> Iterator[None]:
             file.seek(0)
             holder = file.read().strip() or "unknown"
             raise UserError(
-                f"{what} is already running as process {holder} in {folder}; wait for it, or end it with `kill {holder}`."
+                f"{what} already runs as process {holder} in {folder}; wait for it, or end it with `kill {holder}`."
             ) from None
         file.seek(0)
         file.truncate()

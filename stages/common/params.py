@@ -10,8 +10,8 @@ from ruamel.yaml import YAML, YAMLError
 
 from stages import UserError
 
-# By name, not by import: every entry checks the whole file before it works, but depends only on the rooms it imports, so
-# that a changed schema reruns its own stages and no other. A schema of another room can refuse a run, never change it.
+# By name, not by import: every entry checks the whole file before it works, but depends only on the rooms it imports,
+# so that a changed schema reruns its own stages and no other. Another room's schema can refuse a run, never change it.
 SECTIONS = {
     "dataset": "stages.images.params:Dataset",
     "filter": "stages.images.params:Filter",

@@ -16,7 +16,7 @@ class Train(BaseModel):
     learning_rate: PositiveFloat = Field(5e-4, description="Of AdamW, before scaling.")
     scale_learning_rate: bool = Field(
         False,
-        description="Multiply the learning rate by batch_size, as the script's --scale_lr does: 1e-2 at batch 4 is 4e-2 in effect.",
+        description="Multiply by batch_size, as the script's --scale_lr does: 1e-2 at batch 4 is 4e-2 in effect.",
     )
     lr_scheduler: Literal[
         "linear",

@@ -1,9 +1,9 @@
 """Counted randomness: every draw is a pure function of what it is for, so nothing depends on what was drawn before.
 
 Philox (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3") maps a 256-bit counter and a 128-bit key to
-random bits. The seed and the stream are the key; step and sample stand in the counter, whose lowest word is left free for
-the values of one draw. Whatever the micro-batch, the number of processes, or the step at which a run went on, sample
-`i` of step `t` is the same.
+random bits. The seed and the stream are the key; step and sample stand in the counter, whose lowest word is left free
+for the values of one draw. Whatever the micro-batch, the number of processes, or the step at which a run went on,
+sample `i` of step `t` is the same.
 """
 
 import numpy as np
