@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 Auto = Literal["auto"]
 
@@ -29,6 +29,12 @@ class Runtime(BaseModel):
         "auto", description="torch.compile of the denoiser; auto: when the steps to come pay for the warm-up."
     )
     workers: Auto | PositiveInt = Field("auto", description="Processes that read pictures; auto: one a core.")
+    threads: Auto | PositiveInt = Field(
+        "auto", description="CPU threads of a training process; auto: the cores, divided among the processes."
+    )
+    checkpoint_seconds: NonNegativeFloat = Field(
+        5.0, description="Least time between two checkpoints of training, in seconds; 0: one at every step."
+    )
     memory_gib: PositiveFloat | None = Field(
         None, description="Most accelerator memory to use, in GiB; null: all of it."
     )

@@ -8,7 +8,7 @@ sample `i` of step `t` is the same.
 
 import numpy as np
 
-STREAMS = ("posterior", "noise", "timestep", "caption", "flip", "validation", "render", "picture")
+STREAMS = ("posterior", "noise", "timestep", "caption", "flip", "validation", "render", "picture", "initial")
 
 
 def generator(seed: int, stream: str, step: int = 0, sample: int = 0) -> np.random.Generator:

@@ -28,6 +28,11 @@ class Concept(BaseModel):
     initializer_token: str = Field(
         description="A known word near it: start of the vector, and the one to compare with."
     )
+    initialization: Literal["word", "phrase", "random"] = Field(
+        "word",
+        description="Start of every vector: the vector of initializer_token, which must be one token; the mean over "
+        "the tokens of initializer_token, which may be a phrase; or random, spread like the known words.",
+    )
     property: Literal["object", "style"] = Field(
         "object", description="What the word names; decides the training captions."
     )

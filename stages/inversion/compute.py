@@ -1,0 +1,149 @@
+"""A batch and the word's vectors => loss and gradient; eager, or captured once and replayed as a CUDA graph.
+
+Legend: B batch, V vectors of the word, D width, c h w latent.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional as F
+
+from stages import UserError
+from stages.inversion.batches import Batch
+from stages.models.backbone import Backbone
+
+Tensors = tuple[torch.Tensor, ...]
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What changes only how fast or in how much memory a batch is computed."""
+
+    micro_batch: int | None = None
+    gradient_checkpointing: bool | None = None
+    graph: bool = False
+
+
+class Compute:
+    """The arithmetic of a step on one device, in pieces of `micro_batch` samples."""
+
+    def __init__(self, backbone: Backbone, speed: Speed, batch_size: int) -> None:
+        self._backbone, self._size, self.device = backbone, batch_size, backbone.device
+        self._gradient = Graphed(self._gradient_of) if speed.graph else self._gradient_of
+        self._forward = Graphed(self._losses_of) if speed.graph else self._losses_of
+        self.micro_batch = speed.micro_batch or batch_size
+
+    def gradient(self, vectors: torch.Tensor, scale: float, batch: Batch) -> torch.Tensor:
+        """vectors (V D), loss scale, this process's samples => (1 + V D) on the device: loss, then scaled gradient.
+
+        Both are sums over the samples divided by the global batch size: a sum over micro-batches and processes is the
+        mean over the batch. Nothing waits for the device here.
+        """
+        vectors = vectors.to(self.device, non_blocking=True)
+        scales = torch.full((), scale, device=self.device)
+        total = torch.zeros(1 + vectors.numel(), device=self.device)
+        for start in range(0, len(batch), self.micro_batch):
+            part = batch.part(start, start + self.micro_batch).to(self.device)
+            loss, gradient = self._gradient(vectors, scales, *part.tensors())
+            total[0] += loss
+            total[1:] += gradient.flatten()
+        return total
+
+    @torch.no_grad()
+    def losses(self, vectors: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """vectors (V D), samples => mean squared error of each (B), unweighted."""
+        return self._forward(vectors.to(self.device), *batch.to(self.device).tensors())[0]
+
+    def fit(self, vectors: torch.Tensor, batch: Batch, checkpointing: bool | None) -> None:
+        """Try the batch; halve the micro-batch while memory runs out, and recompute activations as the last resort.
+
+        A CPU is not tried: its memory runs out by the hand of the system, which no program can catch.
+        """
+        if checkpointing:
+            self._backbone.checkpoint_gradients()
+        while self.device.type != "cpu":
+            try:
+                self.gradient(vectors, 1.0, batch)
+                if self.device.type == "cuda":
+                    torch.cuda.synchronize()
+                return
+            except torch.OutOfMemoryError:
+                pass
+            # Outside of the handler: its traceback would keep the tensors that have to go.
+            self._forget()
+            if self.micro_batch > 1:
+                self.micro_batch = (self.micro_batch + 1) // 2
+            elif checkpointing is None:
+                checkpointing = True
+                self._backbone.checkpoint_gradients()
+            else:
+                raise UserError(
+                    "not one sample fits into memory; lower `curate.resolution`, set `train.mixed_precision: fp16`, "
+                    "allow `runtime.gradient_checkpointing`, or raise `runtime.memory_gib`."
+                )
+
+    def _forget(self) -> None:
+        for function in (self._gradient, self._forward):
+            if isinstance(function, Graphed):
+                function.forget()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _gradient_of(self, vectors: torch.Tensor, scale: torch.Tensor, *batch: torch.Tensor) -> Tensors:
+        vectors = vectors.detach().requires_grad_()
+        (losses,) = self._losses_of(vectors, *batch)
+        loss = (losses * batch[-1]).sum() / self._size
+        (gradient,) = torch.autograd.grad(loss * scale, vectors)
+        return loss.detach(), gradient
+
+    def _losses_of(self, vectors: torch.Tensor, *batch: torch.Tensor) -> Tensors:
+        latents, noise, timesteps, ids, _ = batch
+        schedule = self._backbone.schedule
+        noisy = schedule.add_noise(latents, noise, timesteps)
+        predicted = self._backbone.predict(noisy, timesteps, self._backbone.context(ids, vectors))
+        target = schedule.target(latents, noise, timesteps)
+        return (F.mse_loss(predicted, target, reduction="none").flatten(1).mean(1),)
+
+
+class Graphed:
+    """A function of tensors => the same, launched as one CUDA graph for every shape that it has met.
+
+    The graphs share one pool: they run one after the other, and what they return is copied out before the next.
+    """
+
+    def __init__(self, function: Callable[..., Tensors]) -> None:
+        self._function = function
+        self._graphs: dict[tuple, tuple[torch.cuda.CUDAGraph, Tensors, Tensors]] = {}
+        self._pool = None
+
+    def __call__(self, *inputs: torch.Tensor) -> Tensors:
+        key = tuple((tuple(tensor.shape), torch.is_grad_enabled()) for tensor in inputs)
+        if key not in self._graphs:
+            self._graphs[key] = self._capture(inputs)
+        graph, held, outputs = self._graphs[key]
+        for place, tensor in zip(held, inputs, strict=True):
+            place.copy_(tensor, non_blocking=True)
+        graph.replay()
+        return tuple(output.clone() for output in outputs)
+
+    def forget(self) -> None:
+        """The graphs and their memory go."""
+        self._graphs.clear()
+        self._pool = None
+
+    def _capture(self, inputs: Tensors) -> tuple[torch.cuda.CUDAGraph, Tensors, Tensors]:
+        held = tuple(tensor.clone() for tensor in inputs)
+        # Two runs beside the graph: libraries choose kernels and take workspaces that a capture must not.
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(2):
+                self._function(*held)
+        torch.cuda.current_stream().wait_stream(side)
+        torch.cuda.empty_cache()
+        graph = torch.cuda.CUDAGraph()
+        self._pool = self._pool or torch.cuda.graph_pool_handle()
+        with torch.cuda.graph(graph, pool=self._pool):
+            outputs = self._function(*held)
+        return graph, held, outputs

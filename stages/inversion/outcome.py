@@ -1,0 +1,68 @@
+"""A finished run => figures, curves, and one sentence that says whether the word was learnt."""
+
+import numpy as np
+
+from stages.inversion.checkpoint import State
+from stages.inversion.objective import curve
+from stages.inversion.optimizer import learning_rates
+from stages.inversion.params import Train
+
+
+def metrics(recipe: Train, state: State) -> dict[str, float | int | bool]:
+    """=> flat figures; nothing in them varies from run to run.
+
+    Learnt is a fall of more than twice its standard error.
+    """
+    values = curve(np.array(state.cells))
+    best = values[state.evaluated.index(state.best_step)]
+    raw = np.array(state.losses)
+    return {
+        "learnt": bool(1 - best.relative > 2 * best.stderr),
+        "objective_relative": round(best.relative, 6),
+        "fall_percent": round(100 * (1 - best.relative), 4),
+        "fall_stderr_percent": round(100 * best.stderr, 4),
+        "objective_initial": round(float(state.cells[0].mean()), 6),
+        "objective_last_relative": round(values[-1].relative, 6),
+        "best_step": state.best_step,
+        "steps_run": state.step,
+        "steps_planned": recipe.steps,
+        "stopped_early": state.step < recipe.steps,
+        "overflows": state.overflows,
+        "vector_norm": round(float(np.linalg.norm(state.best, axis=1).mean()), 6),
+        "loss_noise": round(float(np.std(np.diff(raw)) / np.sqrt(2)), 6) if len(raw) > 1 else 0.0,
+    }
+
+
+def sentence(recipe: Train, state: State) -> str:
+    """=> what was learnt, in one sentence; or that nothing was, and what to try."""
+    said = metrics(recipe, state)
+    fall, error = said["fall_percent"], said["fall_stderr_percent"]
+    when = f"best at step {said['best_step']} of {said['steps_run']}"
+    if said["learnt"]:
+        return f"learnt: the objective fell by {fall:.1f}% ± {error:.1f}, {when}"
+    advice = "more `train.steps`, a higher `train.learning_rate`, or an initializer_token that is nearer"
+    if values_rise(state):
+        advice = "a lower `train.learning_rate`, `train.max_gradient_norm: 1.0`, or `train.max_vector_norm: 1.5`"
+    return f"not learnt: the objective fell by {fall:.1f}% ± {error:.1f}, {when}; try {advice}"
+
+
+def values_rise(state: State) -> bool:
+    """Whether the word at the end was worse than the initial one: it was driven too far, not too little."""
+    return curve(np.array(state.cells))[-1].relative > 1.0
+
+
+def loss_rows(recipe: Train, state: State) -> str:
+    """=> loss.csv: a row a step."""
+    rate = learning_rates(recipe)
+    rows = ["step,loss,learning_rate,vector_norm"]
+    for i, (loss, norm) in enumerate(zip(state.losses, state.norms, strict=True)):
+        rows.append(f"{i + 1},{loss:.6g},{rate(i):.6g},{norm:.6g}")
+    return "\n".join(rows) + "\n"
+
+
+def objective_rows(state: State) -> str:
+    """=> objective.csv: a row an evaluation."""
+    rows = ["step,relative,stderr,loss"]
+    for step, value, cells in zip(state.evaluated, curve(np.array(state.cells)), state.cells, strict=True):
+        rows.append(f"{step},{value.relative:.6f},{value.stderr:.6f},{cells.mean():.6g}")
+    return "\n".join(rows) + "\n"

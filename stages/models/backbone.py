@@ -1,0 +1,92 @@
+"""What the trainer asks of a model family, and which file answers for which family.
+
+Legend: B batch, L tokens of a caption, V vectors of the word, D width, c h w latent, H W picture.
+"""
+
+import json
+from pathlib import Path
+from typing import Protocol
+
+import torch
+
+from stages import UserError
+from stages.models.params import Concept, Model
+from stages.models.schedule import Schedule
+from stages.models.stable_diffusion import StableDiffusion
+
+FAMILIES = {"StableDiffusionPipeline": StableDiffusion}
+
+
+class Backbone(Protocol):
+    """A frozen text-to-picture model with room for one new word."""
+
+    schedule: Schedule
+    device: torch.device
+    dtype: torch.dtype
+    denoiser: torch.nn.Module
+
+    def initial_vectors(self, seed: int) -> torch.Tensor:
+        """=> (V D), float32, on the CPU: where the word starts."""
+
+    def typical_norm(self) -> float:
+        """=> the mean Euclidean norm of the known words' vectors."""
+
+    def tokenize(self, captions: list[str]) -> torch.Tensor:
+        """captions with the placeholder => ids (B L) in which it has its V places."""
+
+    def encode(self, pictures: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """pictures (B 3 H W) in [-1, 1] => mean and deviation of their latents (B c h w), float32, on the CPU."""
+
+    def release_encoder(self) -> None:
+        """The picture encoder leaves memory; `encode` is over."""
+
+    def context(self, ids: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
+        """ids (B L), vectors (V D) => what the denoiser listens to (B L D)."""
+
+    def predict(self, noisy: torch.Tensor, timesteps: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
+        """noisy (B c h w), timesteps (B), context (B L D) => prediction (B c h w), float32."""
+
+    def checkpoint_gradients(self) -> None:
+        """Activations are recomputed from here on, not kept."""
+
+
+def open_backbone(model: Model, concept: Concept, device: torch.device | str, dtype: torch.dtype) -> Backbone:
+    """`model`, `concept` => the frozen model on `device`, at `dtype`.
+
+    Raises UserError for a folder that is not there, a family that is not known, or a file that is missing or pickled.
+    """
+    name = family(model)
+    if name not in FAMILIES:
+        raise UserError(f"{model.base} is a {name}; this pipeline trains {', '.join(FAMILIES)}: change `model.base`.")
+    return FAMILIES[name](model, concept, torch.device(device), dtype)
+
+
+def family(model: Model) -> str:
+    """`model` => the pipeline class that its index names."""
+    folder = Path(model.base)
+    if folder.is_dir():
+        index = folder / "model_index.json"
+    elif model.base.startswith((".", "/", "~")) or model.base.count("/") != 1 or folder.parts[0] == "starter":
+        raise UserError(f"the folder {model.base} is not here; mend `model.base`.")
+    else:
+        index = _from_hub(model)
+    try:
+        return json.loads(index.read_text(encoding="utf-8"))["_class_name"]
+    except FileNotFoundError:
+        raise UserError(f"{index} is missing; `model.base` must be a folder in diffusers' layout.") from None
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"{index} is not an index of a diffusers model; get the folder again.") from None
+
+
+def _from_hub(model: Model) -> Path:
+    """A repository id => the local copy of its index."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(hf_hub_download(model.base, "model_index.json", revision=model.revision))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise UserError(
+            f"{model.base} cannot be had from the Hugging Face hub ({type(error).__name__}); check `model.base` and "
+            "`model.revision`, the network, and `hf auth login` if the model asks for consent."
+        ) from None

@@ -1,0 +1,148 @@
+"""Stable Diffusion 1.x and 2.x: one CLIP text encoder, a VAE, a UNet; epsilon or velocity prediction.
+
+Legend: B batch, L tokens of a caption, V vectors of the word, D width, c h w latent, H W picture.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+from safetensors import SafetensorError
+from transformers import CLIPTextModel, CLIPTokenizer
+from transformers.utils import logging
+
+from stages import UserError
+from stages.models.noise import normal
+from stages.models.params import Concept, Model
+from stages.models.schedule import Schedule
+from stages.models.words import Words, spellings
+
+
+class StableDiffusion:
+    """The frozen model; see `stages.models.backbone.Backbone` for what each method promises."""
+
+    def __init__(self, model: Model, concept: Concept, device: torch.device, dtype: torch.dtype) -> None:
+        self.device, self.dtype, self._concept = device, dtype, concept
+        logging.disable_progress_bar()
+        self._tokenizer = _load(CLIPTokenizer, model, "tokenizer")
+        scheduler = _load(DDPMScheduler, model, "scheduler")
+        self.schedule = Schedule(scheduler.alphas_cumprod.float(), scheduler.config.prediction_type).to(device)
+        self._text = _frozen(_load(CLIPTextModel, model, "text_encoder", dtype)).to(device)
+        self._vae = _frozen(_load(AutoencoderKL, model, "vae", torch.float32))
+        self.denoiser = _frozen(_load(UNet2DConditionModel, model, "unet", dtype)).to(
+            device, memory_format=torch.channels_last
+        )
+        self._initial_ids = self._check_initializer()
+        self._words = self._add_placeholder()
+
+    def _check_initializer(self) -> list[int]:
+        word, ids = self._concept.initializer_token, self._ids(self._concept.initializer_token)
+        if not ids:
+            raise UserError("`concept.initializer_token` is empty; name a known word near the new one, such as dragon.")
+        if self._concept.initialization == "word" and len(ids) > 1:
+            pieces = " + ".join(self._tokenizer.convert_ids_to_tokens(ids))
+            raise UserError(
+                f"`concept.initializer_token` {word!r} is {len(ids)} tokens to this model ({pieces}); choose a shorter "
+                "word, or set `concept.initialization: phrase` to start from their mean."
+            )
+        return ids
+
+    def _add_placeholder(self) -> Words:
+        tokens = spellings(self._concept.placeholder_token, self._concept.vectors)
+        table = self._text.get_input_embeddings()
+        if self._tokenizer.add_tokens(tokens) != len(tokens):
+            raise UserError(
+                f"`concept.placeholder_token` {tokens[0]} is a word that this model knows already; choose another."
+            )
+        self._places = self._tokenizer.convert_tokens_to_ids(tokens)
+        words = Words(table, table.num_embeddings, len(tokens)).to(self.device)
+        self._text.set_input_embeddings(words)
+        return words
+
+    def _ids(self, text: str) -> list[int]:
+        return self._tokenizer.encode(text, add_special_tokens=False)
+
+    def initial_vectors(self, seed: int) -> torch.Tensor:
+        table = self._words.table.weight.detach().float().cpu()
+        shape = (self._concept.vectors, table.shape[1])
+        if self._concept.initialization == "random":
+            drawn = torch.from_numpy(normal(seed, "initial", 0, 0, shape))
+            return table.mean(0) + table.std(0) * drawn
+        return table[self._initial_ids].mean(0).expand(shape).clone()
+
+    def typical_norm(self) -> float:
+        return self._words.table.weight.detach().float().norm(dim=1).mean().item()
+
+    def tokenize(self, captions: list[str]) -> torch.Tensor:
+        """Raises UserError for a caption that has no place for the whole word."""
+        tokens = spellings(self._concept.placeholder_token, self._concept.vectors)
+        expanded = [caption.replace(tokens[0], " ".join(tokens)) for caption in captions]
+        ids = self._tokenizer(
+            expanded,
+            padding="max_length",
+            truncation=True,
+            max_length=self._tokenizer.model_max_length,
+            return_tensors="np",
+        ).input_ids
+        for caption, row in zip(captions, ids, strict=True):
+            if not np.isin(self._places, row).all():
+                raise UserError(
+                    f"the caption {caption!r} has no room for {tokens[0]} within {ids.shape[1]} tokens; put the word "
+                    "in, further to the front, or shorten the caption."
+                )
+        ids = torch.from_numpy(ids)
+        # A model's table may have more rows than its tokenizer has words: the new rows stand behind the table.
+        for i, place in enumerate(self._places):
+            ids = torch.where(ids == place, self._words.first + i, ids)
+        return ids
+
+    @torch.no_grad()
+    def encode(self, pictures: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        self._vae.to(self.device)
+        latents = [self._vae.encode(picture[None].to(self.device)).latent_dist for picture in pictures]
+        factor = self._vae.config.scaling_factor
+        mean, std = (torch.cat([getattr(d, name) for d in latents]) * factor for name in ("mean", "std"))
+        return mean.cpu(), std.cpu()
+
+    def release_encoder(self) -> None:
+        self._vae = None
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def context(self, ids: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
+        self._words.new = vectors
+        return self._text(input_ids=ids).last_hidden_state
+
+    def predict(self, noisy: torch.Tensor, timesteps: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
+        noisy = noisy.to(self.dtype, memory_format=torch.channels_last)
+        return self.denoiser(noisy, timesteps, context, return_dict=False)[0].float()
+
+    def checkpoint_gradients(self) -> None:
+        self.denoiser.enable_gradient_checkpointing()
+        self.denoiser.train()
+
+
+def _frozen(module: torch.nn.Module) -> torch.nn.Module:
+    return module.requires_grad_(False).eval()
+
+
+def _load(kind: type, model: Model, part: str, dtype: torch.dtype | None = None) -> object:
+    """A part's class and folder => the part, from safetensors or not at all."""
+    options = {"revision": model.revision}
+    if dtype is not None:
+        name = "dtype" if kind is CLIPTextModel else "torch_dtype"
+        options |= {"use_safetensors": True, "variant": model.variant, name: dtype}
+    try:
+        return kind.from_pretrained(model.base, subfolder=part, **options)
+    except (OSError, ValueError, TypeError, KeyError, SafetensorError) as error:
+        raise UserError(_complaint(model, part, error)) from None
+
+
+def _complaint(model: Model, part: str, error: Exception) -> str:
+    folder = Path(model.base) / part
+    pickled = [*folder.glob("*.bin"), *folder.glob("*.ckpt"), *folder.glob("*.pt")]
+    if pickled and not [*folder.glob("*.safetensors")]:
+        return f"{pickled[0]} is a pickle, which can run any code; get the model's safetensors files."
+    said = " ".join(str(error).split())[:300]
+    return f"the {part} of {model.base} cannot be read ({said}); get the model again or mend `model`."
