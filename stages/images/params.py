@@ -30,6 +30,12 @@ class Dataset(_Section):
     )
     kaggle: Kaggle | None = Field(None, description="For source kaggle.")
     max_gib: float = Field(20.0, gt=0, description="Most that an archive may unpack to, in GiB.")
+    max_ratio: float = Field(
+        100.0,
+        gt=1,
+        description="Most that an archive may unpack to, as a multiple of its own size (pictures: about 1).",
+    )
+    max_files: PositiveInt = Field(1_000_000, description="Most files that an archive may hold.")
 
     @model_validator(mode="after")
     def _complete(self) -> "Dataset":
@@ -41,17 +47,50 @@ class Dataset(_Section):
 
 
 class Filter(_Section):
-    """Which pictures of the class are usable."""
+    """Which pictures of the class are usable. docs/data.md says how each property is measured."""
 
     class_: str = Field(alias="class", min_length=1, description="The class: a folder's name in data/raw.")
     min_side_px: PositiveInt = Field(96, description="Shorter side below this, in pixels, is too small.")
     max_megapixels: float = Field(100.0, gt=0, description="More than this many million pixels is refused undecoded.")
     max_aspect: float = Field(3.0, ge=1, description="Longer side over shorter side above this is too long.")
     min_sharpness: float = Field(
-        0.0, ge=0, description="Sharpness at a normalised scale below this is blurred; see images/quality."
+        0.0,
+        ge=0,
+        le=1,
+        description="Below this is blurred: the part of an edge's rise that lies within one pixel, 0 to 1, "
+        "the longer side at 256 px.",
+    )
+    max_blocking: float = Field(
+        1.5,
+        gt=0,
+        description="Above this is blocky: what steps at the 8-pixel JPEG grid exceed those beside it by (1: twice).",
+    )
+    max_noise: float = Field(20.0, gt=0, description="Above this is noisy: standard deviation in grey levels of 255.")
+    min_contrast: float = Field(
+        16.0,
+        ge=0,
+        le=255,
+        description="Below this is empty: grey levels between the darkest and lightest 1 % of pixels.",
+    )
+    max_touching: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="Above this is cut off: the part of a side of the frame that the subject covers, where the frame "
+        "is plain; 1: never.",
     )
     duplicate_distance: NonNegativeInt = Field(
         6, le=64, description="Perceptual hashes (64 bits) that differ in at most this many bits are one picture."
+    )
+    clip: str | None = Field(
+        None,
+        description="A CLIP model (folder or hub id) that tells what is not of the class; null: nothing is off-class.",
+    )
+    max_class_distance: float = Field(
+        3.5,
+        gt=0,
+        description="Above this is off-class: robust deviations (1.48 MAD) beyond the class's median distance to its "
+        "centre.",
     )
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
@@ -71,6 +110,12 @@ class Curate(_Section):
     background: Literal["white", "border"] = Field(
         "border",
         description="What shows through transparency: white, or the picture's own border colour (never black).",
+    )
+    diversity: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="How much being unlike those already chosen counts beside quality; 0: quality alone.",
     )
     include: list[str] = Field(
         default_factory=list, description="Pictures to take whatever their score: file name, hash prefix or glob."

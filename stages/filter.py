@@ -1,0 +1,28 @@
+"""data/raw => data/manifest.csv: every picture of the class, what it is like, and whether it is usable."""
+
+import os
+from pathlib import Path
+
+from stages.common.entry import stage
+from stages.common.params import load
+from stages.images.quality.sift import sift
+
+RAW = Path("data/raw")
+MANIFEST = Path("data/manifest.csv")
+FEATURES = Path("data/features.npy")
+
+
+@stage
+def main() -> str:
+    """data/raw => data/manifest.csv, data/features.npy."""
+    params = load("filter", "runtime")
+    workers = params.runtime.workers
+    workers = len(os.sched_getaffinity(0)) if workers == "auto" else workers
+    counts = sift(RAW, params.filter, workers, MANIFEST, FEATURES)
+    kept, total = counts.pop("", 0), counts.total()
+    why = ", ".join(f"{reason} {count}" for reason, count in counts.most_common())
+    return f"{kept} of {kept + total} pictures are usable{f' (not: {why})' if why else ''}; see {MANIFEST}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,191 @@
+"""A file => a row of the manifest and its features; many files => many rows, over the cores."""
+
+import hashlib
+import signal
+import stat
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import imagehash
+import numpy as np
+
+from stages.images.quality import measure
+from stages.images.quality.decode import NoPictureError, Picture, decode, flatten
+from stages.images.quality.features import WIDTH, describe
+
+LONGEST_S = 60  # no honest picture takes a minute to decode
+LARGEST_MIB = 512
+CHUNK = 64
+WHITE = (255, 255, 255)
+
+
+@dataclass
+class Row:
+    """What is known of a file by looking at it alone. Numbers are None where there is no picture."""
+
+    file: str
+    sha256: str = ""
+    bytes: int = 0
+    format: str = ""
+    mode: str = ""
+    width: int | None = None
+    height: int | None = None
+    frames: int | None = None
+    exif_rotation: int | None = None
+    transparent: bool | None = None
+    sharpness: float | None = None
+    blocking: float | None = None
+    noise: float | None = None
+    contrast: float | None = None
+    border_colour: str = ""
+    border_plain: float | None = None
+    subject_share: float | None = None
+    touching: float | None = None
+    phash: str = ""
+    problem: str = ""
+
+
+def inspect(path: Path, name: str, max_megapixels: float) -> tuple[Row, np.ndarray]:
+    """A file and the name to call it by => its row and its features [WIDTH]. Never raises for what is in the file."""
+    row = Row(name)
+    features = np.zeros(WIDTH, np.float32)
+    try:
+        content = _read(path)
+        row.bytes, row.sha256 = len(content), hashlib.sha256(content).hexdigest()
+        picture = decode(content, max_megapixels)
+        features = _measure(picture, row)
+    except NoPictureError as problem:
+        row.problem = str(problem)
+    except _TooLongError:
+        row.problem = "takes more than a minute to decode"
+    return row, features
+
+
+def inspect_all(files: list[tuple[str, str]], max_megapixels: float, workers: int) -> Iterator[tuple[Row, np.ndarray]]:
+    """(path, name)s => their rows and features, in the order given, by `workers` processes.
+
+    Holds a few chunks at a time, whatever the number of files. A file that ends the process that reads it (a decoder's
+    fault) is found by reading its chunk again, one process a file, and has a row that says so.
+    """
+    chunks = [files[i : i + CHUNK] for i in range(0, len(files), CHUNK)]
+    if workers == 1 or len(files) <= CHUNK:
+        yield from _in_one_process(chunks, max_megapixels)
+        return
+    waiting = iter(chunks)
+    pool = _pool(workers)
+    running = [
+        (chunk, pool.submit(_chunk, chunk, max_megapixels))
+        for chunk, _ in zip(waiting, range(3 * workers), strict=False)
+    ]
+    try:
+        while running:
+            chunk, future = running.pop(0)
+            try:
+                yield from future.result()
+            except BrokenProcessPool:
+                yield from _one_by_one(chunk, max_megapixels)
+                pool = _pool(workers)
+                running = [(c, pool.submit(_chunk, c, max_megapixels)) for c, _ in running]
+            following = next(waiting, None)
+            if following is not None:
+                running.append((following, pool.submit(_chunk, following, max_megapixels)))
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+class _TooLongError(Exception):
+    pass
+
+
+def _pool(workers: int) -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(workers, mp_context=get_context("forkserver"), initializer=_quiet)
+
+
+def _quiet() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent alone says that it was interrupted
+
+
+def _in_one_process(chunks: list, max_megapixels: float) -> Iterator[tuple[Row, np.ndarray]]:
+    """Few files: not worth starting several processes, but still one that is not ours to lose."""
+    pool = _pool(1)
+    try:
+        for chunk in chunks:
+            try:
+                yield from pool.submit(_chunk, chunk, max_megapixels).result()
+            except BrokenProcessPool:
+                yield from _one_by_one(chunk, max_megapixels)
+                pool = _pool(1)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _one_by_one(chunk: list[tuple[str, str]], max_megapixels: float) -> Iterator[tuple[Row, np.ndarray]]:
+    for file in chunk:
+        with _pool(1) as pool:
+            try:
+                yield from pool.submit(_chunk, [file], max_megapixels).result()
+            except BrokenProcessPool:
+                yield Row(file[1], problem="ends the decoder"), np.zeros(WIDTH, np.float32)
+
+
+def _chunk(chunk: list[tuple[str, str]], max_megapixels: float) -> list[tuple[Row, np.ndarray]]:
+    signal.signal(signal.SIGALRM, _stop)
+    rows = []
+    for path, name in chunk:
+        signal.alarm(LONGEST_S)
+        rows.append(inspect(Path(path), name, max_megapixels))
+        signal.alarm(0)
+    return rows
+
+
+def _stop(*_: object) -> None:
+    raise _TooLongError
+
+
+def _read(path: Path) -> bytes:
+    try:
+        status = path.lstat()
+        if stat.S_ISLNK(status.st_mode):
+            raise NoPictureError("link")
+        if not stat.S_ISREG(status.st_mode):
+            raise NoPictureError("not a file")
+        if status.st_size > LARGEST_MIB << 20:
+            raise NoPictureError(f"larger than {LARGEST_MIB} MiB")
+        return path.read_bytes()
+    except OSError as error:
+        raise NoPictureError(f"cannot be read: {(error.strerror or 'unknown').lower()}") from None
+
+
+def _measure(picture: Picture, row: Row) -> np.ndarray:
+    """A picture => its numbers into `row` => its features."""
+    for name in ("format", "mode", "width", "height", "frames", "exif_rotation", "transparent"):
+        setattr(row, name, getattr(picture, name))
+    image = flatten(picture.image, WHITE)
+    grey = image.convert("L")
+    levels = np.asarray(grey, np.float32)
+    small = measure.shrink(image, measure.SIDE // 4)
+    pixels = np.asarray(small)
+    colour, plain = measure.border(pixels)
+    mask = measure.subject(pixels, colour)
+    scaled = levels if max(image.size) <= measure.SIDE else np.asarray(measure.shrink(grey, measure.SIDE), np.float32)
+    row.sharpness = _short(measure.sharpness(scaled))
+    row.blocking = _short(measure.blocking(levels))
+    row.noise = _short(measure.noise(levels))
+    row.contrast = _short(measure.contrast(grey))
+    row.border_colour, row.border_plain = "#{:02x}{:02x}{:02x}".format(*colour), _short(plain)
+    row.subject_share, row.touching = _short(float(mask.mean())), _short(measure.touching(mask))
+    row.phash = str(imagehash.phash(small))
+    return describe(small, mask)
+
+
+def _short(value: float) -> float:
+    return round(value, 4)  # what is written is what is compared with a threshold
+
+
+def columns(row: Row) -> dict[str, object]:
+    """A row => its cells, by column."""
+    return asdict(row)

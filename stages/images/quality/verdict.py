@@ -1,0 +1,66 @@
+"""A row's numbers => usable or not, why, and how good."""
+
+import math
+
+from stages.images.params import Filter
+
+TERMS = {"size": 1.0, "sharp": 2.0, "clean": 1.5, "plain": 2.0, "share": 1.5, "whole": 1.5, "typical": 1.5}
+
+
+def reason(row: dict, filter: Filter) -> str:
+    """A row => the first reason to reject it, or "". From what is surest (no picture) to what is judged (its class)."""
+    if row["problem"]:
+        return row["problem"]
+    shorter, longer = sorted((row["width"], row["height"]))
+    checks = (
+        (shorter < filter.min_side_px, f"small: {shorter} px, less than {filter.min_side_px}"),
+        (longer > filter.max_aspect * shorter, f"long: {longer / shorter:.1f} times as long as wide"),
+        (row["contrast"] < filter.min_contrast, f"empty: {row['contrast']:.0f} grey levels"),
+        (row["sharpness"] < filter.min_sharpness, f"blurred: sharpness {row['sharpness']:.2f}"),
+        (row["blocking"] > filter.max_blocking, f"blocky: {row['blocking']:.1f}"),
+        (row["noise"] > filter.max_noise, f"noisy: {row['noise']:.0f} grey levels"),
+        (row["touching"] > filter.max_touching and _framed(row), f"cut off: {row['touching']:.0%} of a side"),
+        (
+            row["class_distance"] is not None and row["class_distance"] > filter.max_class_distance,
+            f"off-class: {row['class_distance'] or 0:.1f} deviations from the class",
+        ),
+    )
+    return next((words for bad, words in checks if bad), "")
+
+
+def terms(row: dict, filter: Filter) -> dict[str, float]:
+    """A row with a picture => each term of its quality, 0..1 (docs/data.md).
+
+    size: its shorter side, on a scale of logarithms, up to four times the least; sharp: the sharpness, full from 0.5
+    (an edge of two pixels); clean: free of blocking and noise; plain: how plain the border is; share: how near the
+    subject's part of the picture is to one to two thirds; whole: how little of a side the subject covers; typical: how
+    near the centre of the class. What cannot be known (a subject without plain border, a class without CLIP) counts as
+    half.
+    """
+    shorter = min(row["width"], row["height"])
+    share = row["subject_share"]
+    framed = _framed(row)
+    distance = row["class_distance"]
+    return {
+        "size": _part(math.log2(max(shorter / filter.min_side_px, 1)) / 2),
+        "sharp": _part(row["sharpness"] / 0.5),
+        "clean": _part(1 - row["blocking"] / filter.max_blocking) * _part(1 - row["noise"] / filter.max_noise),
+        "plain": row["border_plain"],
+        "share": _part(min(share / 0.3, (1 - share) / 0.3)) if framed else 0.5,
+        "whole": 1 - row["touching"] if framed else 0.5,
+        "typical": 0.5 if distance is None else _part(1 - distance / filter.max_class_distance),
+    }
+
+
+def score(parts: dict[str, float]) -> float:
+    """Terms => their weighted mean, 0..1."""
+    return round(sum(weight * parts[name] for name, weight in TERMS.items()) / sum(TERMS.values()), 4)
+
+
+def _framed(row: dict) -> bool:
+    """Whether the border is plain enough to tell the subject from it."""
+    return row["border_plain"] >= 0.5
+
+
+def _part(value: float) -> float:
+    return round(min(max(value, 0.0), 1.0), 4)

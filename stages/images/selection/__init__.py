@@ -1,0 +1,1 @@
+"""Which pictures are chosen, and how they are shown."""
