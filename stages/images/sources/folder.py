@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from stages import UserError
-from stages.images.sources.layout import arrange
+from stages.images.sources.layout import arrange, walk
 
 
 def fetch(path: Path, raw: Path) -> dict:
@@ -15,4 +15,5 @@ def fetch(path: Path, raw: Path) -> dict:
         raise UserError(f"dataset.path {path} is not there; give the folder that holds your pictures.")
     if not path.is_dir():
         raise UserError(f"dataset.path {path} is a file; give a folder, or set dataset.source to archive.")
-    return {"name": path.resolve().name, **arrange(path, raw, path.resolve().name, move=False)}
+    name = path.resolve().name
+    return {"name": name, **arrange(walk(path), raw, name, move=False)}

@@ -5,7 +5,7 @@ import os
 import shutil
 import stat
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 from stages import UserError
@@ -14,6 +14,7 @@ from stages.images.sources.names import apart, key, safe
 # Folders that say which part of a set a picture is in, or nothing at all, and never what it shows.
 SPLITS = {"train", "training", "test", "testing", "val", "valid", "validation", "eval", "dev", "holdout"}
 WRAPPERS = {"data", "dataset", "datasets", "images", "image", "imgs", "img", "pictures", "photos", "raw"}
+HERE = PurePosixPath()
 JUNK = {"thumbs.db", "desktop.ini", "ehthumbs.db", "__macosx", ".ds_store", ".git"}
 PICTURES = {
     ".jpg",
@@ -32,13 +33,13 @@ PICTURES = {
 }
 
 
-def arrange(tree: Path, raw: Path, name: str, move: bool) -> dict:
-    """A tree of files => `raw/<Class>/<file>` => {"classes": {class: count}, "left_out": {reason: count}, ...}.
+def arrange(files: Iterable[tuple[PurePosixPath, Path]], raw: Path, name: str, move: bool) -> dict:
+    """(name in the source, file)s => `raw/<Class>/<file>` => {"classes": {class: count}, "left_out": {reason: count}}.
 
     A file's class is its nearest folder that is neither a split (train, test, ...) nor a wrapper (images, data, ...);
     without any it is `name`. Equal content in one class is kept once; different files of one name are told apart by a
-    piece of their hash. Links and special files are never followed. The same tree gives the same layout, in any order
-    of the file system. `move` takes the files away from `tree` instead of copying them.
+    piece of their hash. Links and special files are never followed. The same files in the same order give the same
+    layout. `move` takes the files away instead of copying them.
 
     Raises UserError where there is no file at all.
     """
@@ -47,8 +48,7 @@ def arrange(tree: Path, raw: Path, name: str, move: bool) -> dict:
     contents: set[tuple[str, str]] = set()
     taken: set[tuple[str, str]] = set()
     total, digest = 0, hashlib.sha256()
-    for path in walk(tree):
-        relative = PurePosixPath(*path.relative_to(tree).parts)
+    for relative, path in files:
         reason = _unwanted(path, relative)
         if reason:
             left_out[reason] += 1
@@ -93,16 +93,16 @@ def class_of(relative: PurePosixPath, name: str) -> str:
     return safe(name)
 
 
-def walk(tree: Path) -> Iterator[Path]:
-    """A folder => every entry in it that is no folder, sorted, its own before its folders', links not followed."""
+def walk(tree: Path, inside: PurePosixPath = HERE) -> Iterator[tuple[PurePosixPath, Path]]:
+    """A folder => (name in it, path) of all in it but folders, sorted, a folder's own first, links not followed."""
     folders = []
     for entry in sorted(os.scandir(tree), key=lambda entry: os.fsencode(entry.name)):
         if entry.is_dir(follow_symlinks=False):
-            folders.append(Path(entry.path))
+            folders.append(entry)
         else:
-            yield Path(entry.path)
+            yield inside / entry.name, Path(entry.path)
     for folder in folders:
-        yield from walk(folder)
+        yield from walk(Path(folder.path), inside / folder.name)
 
 
 def _unwanted(path: Path, relative: PurePosixPath) -> str | None:
