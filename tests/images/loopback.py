@@ -168,7 +168,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 @contextlib.contextmanager
 def serve(kaggle: Kaggle, monkeypatch: pytest.MonkeyPatch, home: str) -> Iterator[Kaggle]:
-    """`kaggle` on a free port, and this process's environment such that the real client finds it, and no credentials."""
+    """`kaggle` on a free port, this process's environment such that the real client finds it, and no credentials."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"kaggle": kaggle}))
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
