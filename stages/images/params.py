@@ -54,18 +54,18 @@ class Filter(_Section):
     max_megapixels: float = Field(100.0, gt=0, description="More than this many million pixels is refused undecoded.")
     max_aspect: float = Field(3.0, ge=1, description="Longer side over shorter side above this is too long.")
     min_sharpness: float = Field(
-        0.0,
+        0.22,
         ge=0,
         le=1,
         description="Below this is blurred: the part of an edge's rise that lies within one pixel, 0 to 1, "
         "the longer side at 256 px.",
     )
     max_blocking: float = Field(
-        1.5,
+        2.0,
         gt=0,
         description="Above this is blocky: what steps at the 8-pixel JPEG grid exceed those beside it by (1: twice).",
     )
-    max_noise: float = Field(20.0, gt=0, description="Above this is noisy: standard deviation in grey levels of 255.")
+    max_noise: float = Field(12.0, gt=0, description="Above this is noisy: standard deviation in grey levels of 255.")
     min_contrast: float = Field(
         16.0,
         ge=0,

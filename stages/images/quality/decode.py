@@ -8,9 +8,10 @@ import numpy as np
 from PIL import Image, ImageOps
 
 # Pillow reads more, but these are what sets of pictures hold; a decoder that is never called cannot be attacked (and
-# EPS would start another program).
-FORMATS = ("JPEG", "MPO", "PNG", "GIF", "WEBP", "AVIF", "BMP", "DIB", "TIFF", "PPM")
+# EPS would start another program). JPEG opens MPO too.
+FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "AVIF", "BMP", "DIB", "TIFF", "PPM")
 ORIENTATION = 0x0112
+Image.init()  # else a format that no picture has had yet is not known by name
 
 
 class NoPictureError(Exception):
