@@ -70,7 +70,9 @@ def test_no_out_is_persisted_and_all_are_in_data_or_report():
             assert out.startswith(("data/", "report"))
 
 
-@pytest.mark.parametrize("path", [ROOT / "params.yaml", *sorted((ROOT / "presets").glob("*.yaml"))], ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path", [ROOT / "params.yaml", *sorted((ROOT / "presets").glob("*.yaml"))], ids=lambda p: p.stem
+)
 def test_every_params_file_validates_and_names_every_section(path: Path):
     values = read(path)
     check(values, path)

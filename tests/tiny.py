@@ -7,7 +7,23 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-WORDS = ("a", "an", "the", "photo", "of", "in", "style", "dragon", "cat", "creature", "night", "sea", "snow", "red", "small")
+WORDS = (
+    "a",
+    "an",
+    "the",
+    "photo",
+    "of",
+    "in",
+    "style",
+    "dragon",
+    "cat",
+    "creature",
+    "night",
+    "sea",
+    "snow",
+    "red",
+    "small",
+)
 LENGTH = 16
 WIDTH = 32
 

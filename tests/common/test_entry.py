@@ -1,0 +1,46 @@
+"""Around every entry: its sentence, its time, and errors as a person wants them."""
+
+import errno
+
+import pytest
+
+from stages import UserError
+from stages.common.entry import stage
+
+
+def test_what_was_made_is_told_with_the_time_it_took(capsys: pytest.CaptureFixture):
+    @stage
+    def main() -> str:
+        return "3 pictures in data/raw"
+
+    main()
+    assert capsys.readouterr().out.startswith("test_entry: 3 pictures in data/raw (0.")
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (UserError("no such class."), "test_entry: no such class."),
+        (OSError(errno.ENOSPC, "No space left on device", "data/x"), "No space left on device: data/x; make room"),
+        (PermissionError(errno.EACCES, "Permission denied", "data/x"), "Permission denied: data/x"),
+    ],
+)
+def test_what_a_person_can_mend_is_one_sentence_and_exit_code_1(error: Exception, words: str):
+    @stage
+    def main() -> str:
+        raise error
+
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert words in str(caught.value.code)
+    assert "\n" not in str(caught.value.code)
+
+
+@pytest.mark.parametrize("error", [ValueError("ours"), FileNotFoundError(errno.ENOENT, "ours")])
+def test_a_fault_of_ours_keeps_its_traceback(error: Exception):
+    @stage
+    def main() -> str:
+        raise error
+
+    with pytest.raises(type(error)):
+        main()

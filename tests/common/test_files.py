@@ -1,0 +1,70 @@
+"""Files that are whole or not there."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from stages import UserError
+from stages.common.files import fingerprint, folder_atomic, write_atomic, write_json
+from stages.common.locks import lock
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from stages.common.locks import lock
+with lock(Path(sys.argv[1]), "train"):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path):
+    path = tmp_path / "a.txt"
+    write_atomic(path, "old")
+    with pytest.raises(TypeError):
+        write_atomic(path, None)
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_a_folder_takes_its_place_only_when_it_is_whole(tmp_path: Path):
+    with folder_atomic(tmp_path / "out") as folder:
+        (folder / "a").write_text("1")
+    with pytest.raises(RuntimeError), folder_atomic(tmp_path / "out") as folder:
+        (folder / "b").write_text("2")
+        raise RuntimeError
+    assert os.listdir(tmp_path) == ["out"]
+    assert os.listdir(tmp_path / "out") == ["a"]
+
+
+def test_json_is_the_same_bytes_for_the_same_value(tmp_path: Path):
+    write_json(tmp_path / "a.json", {"b": 1, "a": "é"})
+    assert (tmp_path / "a.json").read_text() == '{\n  "a": "é",\n  "b": 1\n}\n'
+
+
+def test_a_fingerprint_changes_with_values_names_and_bytes(tmp_path: Path):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "a").write_text("1")
+    first = fingerprint({"x": 1}, folder)
+    assert fingerprint({"x": 1}, folder) == first
+    assert fingerprint({"x": 2}, folder) != first
+    (folder / "a").rename(folder / "b")
+    assert fingerprint({"x": 1}, folder) != first
+
+
+def test_a_second_run_is_told_who_holds_the_folder_and_a_killed_one_lets_go(tmp_path: Path):
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(UserError, match=f"train already runs as process {other.pid}"), lock(tmp_path, "train"):
+            pass
+        other.send_signal(signal.SIGKILL)
+        other.wait()
+    time.sleep(0.1)
+    with lock(tmp_path, "train"):
+        assert (tmp_path / "lock").read_text() == str(os.getpid())

@@ -1,0 +1,70 @@
+"""params.yaml: what is right is read as DVC reads it, what is wrong is one sentence that helps."""
+
+from pathlib import Path
+
+import pytest
+
+from stages import UserError
+from stages.common import params
+from tests.project import SMALL, write_params
+
+
+def load(tmp_path: Path, **sections: dict):
+    """SMALL, with the sections given laid over it => params.load of all."""
+    write_params(tmp_path, {name: {**SMALL.get(name, {}), **sections.get(name, {})} for name in {**SMALL, **sections}})
+    return params.load(*params.SECTIONS, path=tmp_path / "params.yaml")
+
+
+@pytest.mark.parametrize("text", ["1e-5", "1.0e-5", "0.00001"])
+def test_numbers_are_numbers(tmp_path: Path, text: str):
+    load(tmp_path)
+    path = tmp_path / "params.yaml"
+    path.write_text(path.read_text().replace("learning_rate: 0.01", f"learning_rate: {text}"))
+    assert params.load("train", path=path).train.learning_rate == 1e-5
+
+
+def test_no_is_a_word(tmp_path: Path):
+    path = tmp_path / "params.yaml"
+    load(tmp_path)
+    path.write_text(path.read_text().replace("  steps: 3", "  mixed_precision: no\n  steps: 3"))
+    assert params.load("train", path=path).train.mixed_precision == "no"
+
+
+@pytest.mark.parametrize(
+    ("sections", "words"),
+    [
+        ({"trian": {}}, ("unknown section `trian`", "did you mean `train`", "dataset, filter")),
+        ({"train": {"stesp": 5}}, ("unknown key `train.stesp`", "did you mean `steps`", "batch_size")),
+        ({"train": {"steps": 0}}, ("`train.steps` is 0", "greater than 0")),
+        ({"train": {"steps": 5, "lr_warmup_steps": 5}}, ("lr_warmup_steps (5) must be less than steps (5)",)),
+        ({"train": {"mixed_precision": "fp8"}}, ("`train.mixed_precision` is 'fp8'", "'no', 'fp16' or 'bf16'")),
+        ({"dataset": {"source": "kaggle", "kaggle": {"datset": "a/b"}}}, ("dataset.kaggle.dataset",)),
+        ({"dataset": {"source": "kaggle"}}, ("source kaggle needs `kaggle: {dataset: owner/slug}`",)),
+        ({"dataset": {"source": "folder", "path": None}}, ("source folder needs `path`",)),
+        ({"concept": {"placeholder_token": "two words"}}, ("concept.placeholder_token", "without spaces")),
+        ({"render": {"prompts": {"plain": "a dragon"}}}, ("has no {}, the place of the word",)),
+        ({"render": {"prompts": {"../up": "a {}"}}}, ("becomes a folder",)),
+        ({"render": {"seeds": [1, 1]}}, ("a seed is there twice",)),
+        ({"runtime": {"device": "tpu"}}, ("`runtime.device` is 'tpu'",)),
+        ({"runtime": {"micro_batch": 0}}, ("`runtime.micro_batch` is 0",)),
+        ({"curate": {"resolution": 100}}, ("`curate.resolution` is 100", "multiple of 8")),
+    ],
+)
+def test_what_is_wrong_is_one_sentence(tmp_path: Path, sections: dict, words: tuple[str, ...]):
+    with pytest.raises(UserError) as caught:
+        load(tmp_path, **sections)
+    sentence = str(caught.value)
+    assert "\n" not in sentence
+    assert all(word in sentence for word in words), sentence
+
+
+@pytest.mark.parametrize(("text", "words"), [("a: [", "is not YAML"), ("just words", "has no sections")])
+def test_what_is_no_mapping_is_said(tmp_path: Path, text: str, words: str):
+    (tmp_path / "params.yaml").write_text(text)
+    with pytest.raises(UserError, match=words):
+        params.load(path=tmp_path / "params.yaml")
+
+
+def test_a_missing_file_is_said(tmp_path: Path):
+    with pytest.raises(UserError, match="run from the root"):
+        params.load(path=tmp_path / "params.yaml")
