@@ -1,4 +1,4 @@
-"""Which files of this repository an entry executes when it is imported: what DVC must know of, since it follows no import."""
+"""Which files of this repository an entry executes when it is imported: what DVC must know of."""
 
 import ast
 from pathlib import Path

@@ -12,7 +12,7 @@ NO_SPACE = 28
 
 
 def stage(main: Callable[[], str]) -> Callable[[], None]:
-    """`main() -> what it made and where` => the same, timed, told, and with errors in one sentence that says what to do."""
+    """`main() -> what it made and where` => the same, timed, told, and with errors in one sentence."""
     name = main.__module__ if main.__module__ != "__main__" else sys.modules["__main__"].__spec__.name
     name = name.rsplit(".", 1)[-1]
 

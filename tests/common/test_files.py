@@ -29,7 +29,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path)
     with pytest.raises(TypeError):
         write_atomic(path, None)
     assert path.read_text() == "old"
-    assert os.listdir(tmp_path) == ["a.txt"]
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
 
 
 def test_a_folder_takes_its_place_only_when_it_is_whole(tmp_path: Path):
@@ -38,8 +38,8 @@ def test_a_folder_takes_its_place_only_when_it_is_whole(tmp_path: Path):
     with pytest.raises(RuntimeError), folder_atomic(tmp_path / "out") as folder:
         (folder / "b").write_text("2")
         raise RuntimeError
-    assert os.listdir(tmp_path) == ["out"]
-    assert os.listdir(tmp_path / "out") == ["a"]
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["a"]
 
 
 def test_json_is_the_same_bytes_for_the_same_value(tmp_path: Path):

@@ -37,7 +37,7 @@ def test_no_is_a_word(tmp_path: Path):
         ({"train": {"stesp": 5}}, ("unknown key `train.stesp`", "did you mean `steps`", "batch_size")),
         ({"train": {"steps": 0}}, ("`train.steps` is 0", "greater than 0")),
         ({"train": {"steps": 5, "lr_warmup_steps": 5}}, ("lr_warmup_steps (5) must be less than steps (5)",)),
-        ({"train": {"mixed_precision": "fp8"}}, ("`train.mixed_precision` is 'fp8'", "'no', 'fp16' or 'bf16'")),
+        ({"train": {"mixed_precision": "fp8"}}, ("`train.mixed_precision` is 'fp8'", "'no', 'tf32', 'fp16' or 'bf16'")),
         ({"dataset": {"source": "kaggle", "kaggle": {"datset": "a/b"}}}, ("dataset.kaggle.dataset",)),
         ({"dataset": {"source": "kaggle"}}, ("source kaggle needs `kaggle: {dataset: owner/slug}`",)),
         ({"dataset": {"source": "folder", "path": None}}, ("source folder needs `path`",)),
