@@ -3,14 +3,13 @@
 Legend: B batch, L tokens of a caption, V vectors of the word, D width, c h w latent, H W picture.
 """
 
-import json
-from pathlib import Path
 from typing import Protocol
 
 import torch
 
 from stages import UserError
 from stages.models.params import Concept, Model
+from stages.models.parts import family
 from stages.models.schedule import Schedule
 from stages.models.stable_diffusion import StableDiffusion
 
@@ -59,34 +58,3 @@ def open_backbone(model: Model, concept: Concept, device: torch.device | str, dt
     if name not in FAMILIES:
         raise UserError(f"{model.base} is a {name}; this pipeline trains {', '.join(FAMILIES)}: change `model.base`.")
     return FAMILIES[name](model, concept, torch.device(device), dtype)
-
-
-def family(model: Model) -> str:
-    """`model` => the pipeline class that its index names."""
-    folder = Path(model.base)
-    if folder.is_dir():
-        index = folder / "model_index.json"
-    elif model.base.startswith((".", "/", "~")) or model.base.count("/") != 1 or folder.parts[0] == "starter":
-        raise UserError(f"the folder {model.base} is not here; mend `model.base`.")
-    else:
-        index = _from_hub(model)
-    try:
-        return json.loads(index.read_text(encoding="utf-8"))["_class_name"]
-    except FileNotFoundError:
-        raise UserError(f"{index} is missing; `model.base` must be a folder in diffusers' layout.") from None
-    except (ValueError, KeyError, TypeError):
-        raise UserError(f"{index} is not an index of a diffusers model; get the folder again.") from None
-
-
-def _from_hub(model: Model) -> Path:
-    """A repository id => the local copy of its index."""
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        return Path(hf_hub_download(model.base, "model_index.json", revision=model.revision))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise UserError(
-            f"{model.base} cannot be had from the Hugging Face hub ({type(error).__name__}); check `model.base` and "
-            "`model.revision`, the network, and `hf auth login` if the model asks for consent."
-        ) from None

@@ -3,18 +3,16 @@
 Legend: B batch, L tokens of a caption, V vectors of the word, D width, c h w latent, H W picture.
 """
 
-from pathlib import Path
-
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
-from safetensors import SafetensorError
 from transformers import CLIPTextModel, CLIPTokenizer
 from transformers.utils import logging
 
 from stages import UserError
 from stages.models.noise import normal
 from stages.models.params import Concept, Model
+from stages.models.parts import load_part
 from stages.models.schedule import Schedule
 from stages.models.words import Words, spellings
 
@@ -25,12 +23,12 @@ class StableDiffusion:
     def __init__(self, model: Model, concept: Concept, device: torch.device, dtype: torch.dtype) -> None:
         self.device, self.dtype, self._concept = device, dtype, concept
         logging.disable_progress_bar()
-        self._tokenizer = _load(CLIPTokenizer, model, "tokenizer")
-        scheduler = _load(DDPMScheduler, model, "scheduler")
+        self._tokenizer = load_part(CLIPTokenizer, model, "tokenizer")
+        scheduler = load_part(DDPMScheduler, model, "scheduler")
         self.schedule = Schedule(scheduler.alphas_cumprod.float(), scheduler.config.prediction_type).to(device)
-        self._text = _frozen(_load(CLIPTextModel, model, "text_encoder", dtype)).to(device)
-        self._vae = _frozen(_load(AutoencoderKL, model, "vae", torch.float32))
-        self.denoiser = _frozen(_load(UNet2DConditionModel, model, "unet", dtype)).to(
+        self._text = _frozen(load_part(CLIPTextModel, model, "text_encoder", dtype)).to(device)
+        self._vae = _frozen(load_part(AutoencoderKL, model, "vae", torch.float32))
+        self.denoiser = _frozen(load_part(UNet2DConditionModel, model, "unet", dtype)).to(
             device, memory_format=torch.channels_last
         )
         self._initial_ids = self._check_initializer()
@@ -125,24 +123,3 @@ class StableDiffusion:
 
 def _frozen(module: torch.nn.Module) -> torch.nn.Module:
     return module.requires_grad_(False).eval()
-
-
-def _load(kind: type, model: Model, part: str, dtype: torch.dtype | None = None) -> object:
-    """A part's class and folder => the part, from safetensors or not at all."""
-    options = {"revision": model.revision}
-    if dtype is not None:
-        name = "dtype" if kind is CLIPTextModel else "torch_dtype"
-        options |= {"use_safetensors": True, "variant": model.variant, name: dtype}
-    try:
-        return kind.from_pretrained(model.base, subfolder=part, **options)
-    except (OSError, ValueError, TypeError, KeyError, SafetensorError) as error:
-        raise UserError(_complaint(model, part, error)) from None
-
-
-def _complaint(model: Model, part: str, error: Exception) -> str:
-    folder = Path(model.base) / part
-    pickled = [*folder.glob("*.bin"), *folder.glob("*.ckpt"), *folder.glob("*.pt")]
-    if pickled and not [*folder.glob("*.safetensors")]:
-        return f"{pickled[0]} is a pickle, which can run any code; get the model's safetensors files."
-    said = " ".join(str(error).split())[:300]
-    return f"the {part} of {model.base} cannot be read ({said}); get the model again or mend `model`."
