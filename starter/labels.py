@@ -1,0 +1,40 @@
+"""A picture's attributes as numbers: what the classifier heads of the recipe learn and what the reader reads."""
+
+from starter.attributes import COLOURS, HORNS, KINDS, PATTERNS, SIZES, TAILS, WINGS
+from starter.drawing import STYLES
+from starter.scenes import SCENES
+from starter.world import Shot
+
+CREATURE_GROUPS = {
+    "kind": KINDS,
+    "body": tuple(COLOURS),
+    "wings": WINGS,
+    "wing_colour": (*COLOURS, "none"),
+    "tail": TAILS,
+    "horns": HORNS,
+    "pattern": PATTERNS,
+}
+GROUPS = {**CREATURE_GROUPS, "size": tuple(SIZES), "scene": SCENES, "style": STYLES}
+
+
+def values(shot: Shot) -> dict[str, str]:
+    """=> what each group says of the picture, in words."""
+    creature = shot.creature
+    return {
+        "kind": creature.kind,
+        "body": creature.body,
+        "wings": creature.wings,
+        "wing_colour": "none" if creature.wings == "no" else creature.wing_colour,
+        "tail": creature.tail,
+        "horns": creature.horns,
+        "pattern": creature.pattern,
+        "size": shot.size,
+        "scene": shot.scene,
+        "style": shot.style,
+    }
+
+
+def labels(shot: Shot) -> list[int]:
+    """=> the same as numbers, in the order of GROUPS."""
+    said = values(shot)
+    return [GROUPS[group].index(said[group]) for group in GROUPS]

@@ -1,0 +1,68 @@
+"""The world: seed => a creature in a scene, as a picture, with the captions that are true of it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from starter.attributes import SIZES, Creature, draw_creature, generator
+from starter.creatures import Pose, draw_pose, paint
+from starter.drawing import STYLES, Pen
+from starter.scenes import SCENES, backdrop
+
+SIDE = 128
+NAMED = 3000
+SHOT_STREAM, FREE_STREAM, NAMED_STREAM = 1, 2, 3
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One picture: who, where, how, and the seed of all that is not said."""
+
+    creature: Creature
+    scene: str
+    style: str
+    size: str
+    pose: Pose
+    seed: int
+    index: int = -1  # of the creature's name, or -1 for a creature without one
+
+
+def named_creature(index: int) -> Creature:
+    """index of a name => its creature, always the same."""
+    return draw_creature(generator(index, NAMED_STREAM))
+
+
+def draw_shot(seed: int) -> Shot:
+    """=> a random picture of the training world: two thirds show a creature that has a name."""
+    rng = generator(seed, SHOT_STREAM)
+    index = int(rng.integers(NAMED)) if rng.random() < 0.66 else -1
+    return Shot(
+        creature=named_creature(index) if index >= 0 else draw_creature(generator(seed, FREE_STREAM)),
+        scene=SCENES[rng.choice(len(SCENES), p=[0.28] + [0.08] * 9)],
+        style=STYLES[rng.choice(len(STYLES), p=[0.58, 0.14, 0.14, 0.14])],
+        size=tuple(SIZES)[rng.choice(3, p=[0.16, 0.64, 0.2])],
+        pose=draw_pose(rng),
+        seed=seed,
+        index=index,
+    )
+
+
+def render(shot: Shot, side: int = SIDE) -> Image.Image:
+    """=> side x side, RGB, drawn larger and averaged. The widest wings just fit in."""
+    rng = generator(shot.seed, 4)
+    factor = 3 if side <= SIDE else 2
+    canvas = side * factor
+    image = backdrop(shot.scene, shot.style, canvas, rng)
+    unit = 0.445 * SIZES[shot.size] * canvas
+    room = 0.5 - 0.47 * SIZES[shot.size]
+    x, y = rng.uniform(-1, 1) * max(room, 0.015), rng.uniform(-0.6, 1) * max(room, 0.015)
+    centre = ((0.5 + x) * canvas, (0.57 + y) * canvas)
+    pen = Pen(image, shot.style, centre, unit, shot.pose.tilt, mirror=shot.pose.mirror)
+    paint(pen, shot.creature, shot.pose)
+    return image.reduce(factor)
+
+
+def pixels(seed: int) -> np.ndarray:
+    """=> 128 x 128 x 3, uint8: the picture of `draw_shot(seed)`."""
+    return np.asarray(render(draw_shot(seed)))
