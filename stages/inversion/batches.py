@@ -34,7 +34,7 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         """The same on `device`; from pinned memory, so that the copy waits for nothing."""
-        if device.type != "cuda":
+        if device.type != "cuda" or self.timesteps.is_cuda:
             return Batch(*(tensor.to(device) for tensor in self.tensors()))
         return Batch(*(tensor.pin_memory().to(device, non_blocking=True) for tensor in self.tensors()))
 

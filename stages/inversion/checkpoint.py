@@ -56,8 +56,8 @@ LISTS = ("losses", "norms", "evaluated", "cells", "snapped", "snapshots")
 ARRAYS = ("vectors", "first_moment", "second_moment", "best")
 
 
-def dump(state: State) -> bytes:
-    """A state => safetensors bytes whose header has their checksum."""
+def dump(state: State, run: str) -> bytes:
+    """A state and the run that it belongs to => safetensors bytes whose header has their checksum."""
     arrays = {name: np.ascontiguousarray(getattr(state, name)) for name in ARRAYS if getattr(state, name) is not None}
     arrays |= {name: np.array(getattr(state, name), dtype=np.float64) for name in ("losses", "norms")}
     arrays["evaluated"] = np.array(state.evaluated, dtype=np.int64)
@@ -65,16 +65,16 @@ def dump(state: State) -> bytes:
     arrays["snapped"] = np.array(state.snapped, dtype=np.int64)
     arrays["snapshots"] = np.array(state.snapshots, dtype=np.float32)
     numbers = json.dumps({name: getattr(state, name) for name in NUMBERS})
-    return save(arrays, metadata={"numbers": numbers, "sha256": _digest(arrays, numbers)})
+    return save(arrays, metadata={"numbers": numbers, "run": run, "sha256": _digest(arrays, numbers + run)})
 
 
-def load(path: Path) -> State | None:
-    """A file => its state, or None if it is not whole, not ours, or not there any more."""
+def load(path: Path, run: str) -> State | None:
+    """A file => its state, or None if it is not whole, not of this run, or not there any more."""
     try:
         with safe_open(path, "np") as file:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
             header = file.metadata() or {}
-        if _digest(arrays, header["numbers"]) != header["sha256"]:
+        if header["run"] != run or _digest(arrays, header["numbers"] + run) != header["sha256"]:
             return None
         lists = {name: arrays.pop(name) for name in LISTS}
         return State(
@@ -87,20 +87,20 @@ def load(path: Path) -> State | None:
         return None
 
 
-def save_in(folder: Path, state: State, write: Callable[[Path, bytes], None]) -> None:
+def save_in(folder: Path, state: State, run: str, write: Callable[[Path, bytes], None]) -> None:
     """A state => `folder`; older ones go only when the new one is whole. `write` writes a file whole or not at all."""
-    write(folder / f"step-{state.step:08d}.safetensors", dump(state))
+    write(folder / f"step-{state.step:08d}.safetensors", dump(state, run))
     for old in _files(folder)[KEPT:]:
         old.unlink()
 
 
-def latest(folder: Path, say: Callable[[str], None]) -> State | None:
-    """`folder` => the newest state in it that is whole; a damaged one is removed and named."""
+def latest(folder: Path, run: str, say: Callable[[str], None]) -> State | None:
+    """`folder` => the newest state of `run` in it that is whole; a damaged or foreign one is removed and named."""
     for path in _files(folder):
-        state = load(path)
+        state = load(path, run)
         if state is not None:
             return state
-        say(f"checkpoint {path.name} is damaged and was dropped")
+        say(f"checkpoint {path.name} is damaged or of another run and was dropped; the one before it is taken, if any")
         path.unlink(missing_ok=True)
     return None
 

@@ -34,8 +34,17 @@ class Compute:
         self._forward = Graphed(self._losses_of) if speed.graph else self._losses_of
         self.micro_batch = speed.micro_batch or batch_size
 
+    @property
+    def chunk(self) -> int:
+        """How many samples are judged at once: without a backward pass, twice as many take less memory."""
+        return 2 * self.micro_batch
+
+    def load(self, batch: Batch) -> Batch:
+        """Samples, in memory => on the device, while it may be at work on others."""
+        return batch.to(self.device)
+
     def gradient(self, vectors: torch.Tensor, scale: float, batch: Batch) -> torch.Tensor:
-        """vectors (V D), loss scale, this process's samples => (1 + V D) on the device: loss, then scaled gradient.
+        """vectors (V D), loss scale, this process's samples on the device => (1 + V D) there: loss, scaled gradient.
 
         Both are sums over the samples divided by the global batch size: a sum over micro-batches and processes is the
         mean over the batch. Nothing waits for the device here.
@@ -44,7 +53,7 @@ class Compute:
         scales = torch.full((), scale, device=self.device)
         total = torch.zeros(1 + vectors.numel(), device=self.device)
         for start in range(0, len(batch), self.micro_batch):
-            part = batch.part(start, start + self.micro_batch).to(self.device)
+            part = batch.part(start, start + self.micro_batch)
             loss, gradient = self._gradient(vectors, scales, *part.tensors())
             total[0] += loss
             total[1:] += gradient.flatten()
@@ -52,11 +61,12 @@ class Compute:
 
     @torch.no_grad()
     def losses(self, vectors: torch.Tensor, batch: Batch) -> torch.Tensor:
-        """vectors (V D), samples => mean squared error of each (B), unweighted."""
-        return self._forward(vectors.to(self.device), *batch.to(self.device).tensors())[0]
+        """vectors (V D), samples on the device => mean squared error of each (B), unweighted."""
+        return self._forward(vectors.to(self.device), *batch.tensors())[0]
 
-    def fit(self, vectors: torch.Tensor, batch: Batch, checkpointing: bool | None) -> None:
-        """Try the batch; halve the micro-batch while memory runs out, and recompute activations as the last resort.
+    def fit(self, vectors: torch.Tensor, batch: Batch, fixed: Batch, checkpointing: bool | None) -> None:
+        """Try a step and an evaluation; halve the micro-batch while memory runs out, and recompute activations as the
+        last resort.
 
         A CPU is not tried: its memory runs out by the hand of the system, which no program can catch.
         """
@@ -64,12 +74,14 @@ class Compute:
             self._backbone.checkpoint_gradients()
         while self.device.type != "cpu":
             try:
-                self.gradient(vectors, 1.0, batch)
+                self.gradient(vectors, 1.0, self.load(batch))
+                self.losses(vectors, self.load(fixed.part(0, self.chunk)))
                 if self.device.type == "cuda":
                     torch.cuda.synchronize()
                 return
-            except torch.OutOfMemoryError:
-                pass
+            except RuntimeError as error:
+                if not ran_out(error):
+                    raise
             # Outside of the handler: its traceback would keep the tensors that have to go.
             self._forget()
             if self.micro_batch > 1:
@@ -104,6 +116,11 @@ class Compute:
         predicted = self._backbone.predict(noisy, timesteps, self._backbone.context(ids, vectors))
         target = schedule.target(latents, noise, timesteps)
         return (F.mse_loss(predicted, target, reduction="none").flatten(1).mean(1),)
+
+
+def ran_out(error: BaseException | None) -> bool:
+    """Whether memory ran out; a capture that it cut short fails in its own words, with the cause behind it."""
+    return error is not None and (isinstance(error, torch.OutOfMemoryError) or ran_out(error.__context__))
 
 
 class Graphed:

@@ -4,7 +4,6 @@ Legend: V vectors of the word, D width, K cells of the objective.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -15,9 +14,10 @@ from stages.inversion import stopping
 from stages.inversion.batches import Batch, Sampler
 from stages.inversion.checkpoint import State
 from stages.inversion.compute import Compute
-from stages.inversion.objective import curve, evaluate
+from stages.inversion.objective import Value, curve, evaluate, relative
 from stages.inversion.optimizer import Optimizer
 from stages.inversion.params import Train
+from stages.inversion.surroundings import Surroundings
 
 
 class Crew(Protocol):
@@ -32,22 +32,6 @@ class Crew(Protocol):
 
     def gather(self, tensor: torch.Tensor) -> torch.Tensor:
         """A tensor of every process => all of them, in every process."""
-
-
-@dataclass(frozen=True)
-class Surroundings:
-    """What the loop is given of the world around it, so that it touches no clock, signal or path of its own.
-
-    `due` says whether it is time for a checkpoint, `interrupted` whether the run was asked to stop, `save` keeps a
-    state, `log` takes (values, step), `draw` takes (vectors, step) of a progress picture, `bar` takes (step, text).
-    """
-
-    due: Callable[[], bool]
-    interrupted: Callable[[], bool]
-    save: Callable[[State], None]
-    log: Callable[[dict[str, float], int], None]
-    draw: Callable[[np.ndarray, int], None]
-    bar: Callable[[int, str], None]
 
 
 class PausedError(Exception):
@@ -66,34 +50,40 @@ def learn(
     fixed: Batch,
     *,
     optimizer: Optimizer,
+    sketch: Callable[[np.ndarray], np.ndarray],
     crew: Crew,
     around: Surroundings,
 ) -> State:
     """A state => the state at the end: all steps done, or stopped early. Raises PausedError, and UserError for a loss
-    that is not a number."""
+    that is not a number. `sketch` draws the word (V D) as a picture (H W 3), in the main process."""
     mine = share(recipe.batch_size, crew.process_index, crew.num_processes)
-    upcoming = sampler.draw(state.step, mine)
+    upcoming = compute.load(sampler.draw(state.step, mine))
+    fixed = compute.load(fixed)
+    values = curve(np.array(state.cells))
+    sketched, unsaid = -1, []
     while True:
         # Maintenance: what belongs to the state after `state.step` steps.
         last = state.step >= recipe.steps
         if (state.step % recipe.validation_every == 0 or last) and state.step not in state.evaluated[-1:]:
             state.record(_objective(state, compute, fixed, crew))
-            value = curve(np.array(state.cells))[-1]
-            around.log({"objective": value.relative, "objective_stderr": value.stderr}, state.step)
-        if recipe.progress_every and state.step % recipe.progress_every == 0:
-            around.draw(state.vectors, state.step)
+            values.append(relative(state.cells[-1], state.cells[0]))
+            unsaid.append((state.step, {"objective": values[-1].relative, "objective_stderr": values[-1].stderr}))
+        if recipe.progress_every and state.step % recipe.progress_every == 0 and state.step > sketched:
+            if crew.is_main_process:
+                around.picture(sketch(state.vectors), state.step)
+            sketched = state.step
         if recipe.snapshot_every and state.step and state.step % recipe.snapshot_every == 0:
             state.snapshot()
-        if last or stopping.should_stop(recipe, state.evaluated, _values(state)):
+        if last or stopping.should_stop(recipe, state.evaluated, [value.relative for value in values]):
             break
         if around.due():
             around.save(state)
 
-        # Compute: the next batch is drawn while the device works on this one.
+        # Compute: while the device works on this batch, the next one is drawn and sent, and the last step is told.
         batch = upcoming
-        vectors = torch.from_numpy(state.vectors)
-        pending = compute.gradient(vectors, state.scale, batch)
-        upcoming = sampler.draw(state.step + 1, mine)
+        pending = compute.gradient(torch.from_numpy(state.vectors), state.scale, batch)
+        upcoming = compute.load(sampler.draw(state.step + 1, mine))
+        _tell(unsaid, values, around)
         loss, gradient, stop = _sum(pending, around.interrupted(), crew, state.step)
         if stop:
             around.save(state)
@@ -105,8 +95,8 @@ def learn(
         rate = optimizer.step(state, gradient)
         state.losses.append(loss)
         state.norms.append(float(np.linalg.norm(state.vectors, axis=1).mean()))
-        around.log({"loss": loss, "learning_rate": rate, "vector_norm": state.norms[-1]}, state.step)
-        around.bar(state.step, f"objective {_values(state)[-1]:.3f}")
+        unsaid.append((state.step, {"loss": loss, "learning_rate": rate, "vector_norm": state.norms[-1]}))
+    _tell(unsaid, values, around)
     return state
 
 
@@ -115,8 +105,12 @@ def share(batch_size: int, rank: int, world: int) -> range:
     return range(rank * batch_size // world, (rank + 1) * batch_size // world)
 
 
-def _values(state: State) -> list[float]:
-    return [value.relative for value in curve(np.array(state.cells))]
+def _tell(unsaid: list[tuple[int, dict[str, float]]], values: list[Value], around: Surroundings) -> None:
+    """What was measured since the last time => trackers and the bar."""
+    for step, numbers in unsaid:
+        around.log(numbers, step)
+        around.bar(step, f"objective {values[-1].relative:.3f}")
+    unsaid.clear()
 
 
 def _objective(state: State, compute: Compute, fixed: Batch, crew: Crew) -> np.ndarray:
@@ -125,7 +119,7 @@ def _objective(state: State, compute: Compute, fixed: Batch, crew: Crew) -> np.n
     cells = evaluate(
         fixed,
         lambda part: compute.losses(vectors, part),
-        2 * compute.micro_batch,
+        compute.chunk,
         crew.process_index,
         crew.num_processes,
     )

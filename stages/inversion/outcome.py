@@ -1,11 +1,34 @@
 """A finished run => figures, curves, and one sentence that says whether the word was learnt."""
 
+import hashlib
+import json
+from pathlib import Path
+from typing import Protocol
+
 import numpy as np
 
+from stages.inversion import word
 from stages.inversion.checkpoint import State
 from stages.inversion.objective import curve
 from stages.inversion.optimizer import learning_rates
 from stages.inversion.params import Train
+from stages.models.params import Concept, Model
+
+
+class Recipe(Protocol):
+    """The sections that a word is made by."""
+
+    train: Train
+    model: Model
+    concept: Concept
+
+
+class Origin(Protocol):
+    """Where a word comes from: sections by name, versions by library, the fingerprint of the pictures."""
+
+    params: dict[str, dict]
+    versions: dict[str, str]
+    data: str
 
 
 def metrics(recipe: Train, state: State) -> dict[str, float | int | bool]:
@@ -49,6 +72,31 @@ def sentence(recipe: Train, state: State) -> str:
 def values_rise(state: State) -> bool:
     """Whether the word at the end was worse than the initial one: it was driven too far, not too little."""
     return curve(np.array(state.cells))[-1].relative > 1.0
+
+
+def word_files(params: Recipe, state: State, origin: Origin) -> dict[str, bytes]:
+    """=> file name => bytes: the best word and its snapshots, each saying where it comes from.
+
+    A base model in a folder somewhere on this machine is named without the way to it.
+    """
+    base, placeholder = params.model.base, params.concept.placeholder_token
+    header = {
+        "base_model": Path(base).name if Path(base).is_absolute() else base,
+        "revision": params.model.revision,
+        "token": placeholder,
+        "initializer": params.concept.initializer_token,
+        "steps": state.step,
+        "step": state.best_step,
+        "seed": params.train.seed,
+        "curated": origin.data,
+        "params": hashlib.sha256(json.dumps(origin.params, sort_keys=True).encode()).hexdigest()[:16],
+        "versions": json.dumps(origin.versions, sort_keys=True),
+    }
+    named = {"learned_embeds.safetensors": word.dump(state.best, placeholder, header)}
+    for step, vectors in zip(state.snapped, state.snapshots, strict=True):
+        name = f"snapshots/{word.snapshot_name(step)}"
+        named[name] = word.dump(vectors, placeholder, header | {"step": step})
+    return named
 
 
 def loss_rows(recipe: Train, state: State) -> str:

@@ -1,5 +1,7 @@
 """Picture files => latents' statistics, encoded once. Legend: P pictures, H W picture, c h w latent."""
 
+import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,26 @@ from PIL import Image
 from stages import UserError
 from stages.inversion.batches import Pictures, check_finite
 from stages.models.backbone import Backbone
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Picture files to learn from with the texts beside them, and picture files to judge by."""
+
+    train: list[Path]
+    captions: list[str | None]
+    holdout: list[Path]
+
+
+def examples(folder: Path) -> Examples:
+    """The folder of curated pictures => them, with the text files beside those to learn from."""
+    try:
+        index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+        train, holdout = ([folder / row["file"] for row in index[part]] for part in ("train", "holdout"))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{folder}/index.json cannot be read ({error}); run `dvc repro curate`.") from None
+    texts = [path.with_suffix(".txt") for path in train]
+    return Examples(train, [t.read_text(encoding="utf-8") if t.is_file() else None for t in texts], holdout)
 
 
 def read(paths: list[Path]) -> torch.Tensor:

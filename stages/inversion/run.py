@@ -1,7 +1,7 @@
 """From pictures and a frozen model to a finished state: what the entry calls."""
 
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
+from typing import Protocol
 
 import torch
 
@@ -10,22 +10,38 @@ from stages.inversion.batches import Sampler
 from stages.inversion.captions import sentences
 from stages.inversion.checkpoint import State
 from stages.inversion.compute import Compute, Speed
-from stages.inversion.loop import Crew, Surroundings, learn, share, start
+from stages.inversion.loop import Crew, learn, share, start
 from stages.inversion.objective import fixed_batch
 from stages.inversion.optimizer import Optimizer
 from stages.inversion.params import Train
-from stages.inversion.pictures import encode
+from stages.inversion.pictures import Examples, encode
+from stages.inversion.surroundings import Surroundings
+from stages.models import speed
 from stages.models.backbone import Backbone
 from stages.models.params import Concept
+from stages.models.sketch import sketch
 
 
-@dataclass(frozen=True)
-class Examples:
-    """Picture files to learn from with the texts beside them, and picture files to judge by."""
+class Wishes(Protocol):
+    """What a user may wish of speed and memory; `runtime` has it."""
 
-    train: list[Path]
-    captions: list[str | None]
-    holdout: list[Path]
+    micro_batch: int | str
+    gradient_checkpointing: bool | str
+    attention: str
+    compile: str
+
+
+def hasten(backbone: Backbone, steps: int, wishes: Wishes) -> tuple[Speed, str | None]:
+    """A model, the steps of the run, wishes => how batches are computed, and a sentence if a wish cannot be met."""
+    sentence = speed.attend(backbone.denoiser, wishes.attention, backbone.device, backbone.dtype)
+    speed.compile_denoiser(backbone.denoiser, speed.choose_compile(wishes.compile, backbone.device, steps))
+    auto = {"auto": None}
+    how = Speed(
+        micro_batch=auto.get(wishes.micro_batch, wishes.micro_batch),
+        gradient_checkpointing=auto.get(wishes.gradient_checkpointing, wishes.gradient_checkpointing),
+        graph=backbone.device.type == "cuda",
+    )
+    return how, sentence
 
 
 def teach(
@@ -34,7 +50,7 @@ def teach(
     recipe: Train,
     examples: Examples,
     *,
-    speed: Speed,
+    how: Speed,
     crew: Crew,
     found: State | None,
     around: Surroundings,
@@ -52,7 +68,7 @@ def teach(
     templates, spare = sentences(concept.property, concept.placeholder_token, recipe.captions, [None])
     pictures = encode(backbone, examples.train, choices, recipe.flip)
     judged = encode(backbone, examples.holdout, spare * len(examples.holdout), False) if examples.holdout else pictures
-    backbone.release_encoder()
+    backbone.release_encoder(for_good=not recipe.progress_every)
     ids = backbone.tokenize(texts)
     sampler = Sampler(
         pictures, ids, backbone.schedule, seed=recipe.seed, batch_size=recipe.batch_size, gamma=recipe.min_snr_gamma
@@ -67,11 +83,22 @@ def teach(
     mine = share(recipe.batch_size, crew.process_index, crew.num_processes)
     initial = backbone.initial_vectors(recipe.seed)
     if found is not None:
-        speed = replace(speed, micro_batch=found.micro_batch)
-    compute = Compute(backbone, speed, recipe.batch_size)
-    compute.fit(initial, sampler.draw(0, mine), speed.gradient_checkpointing)
+        how = replace(how, micro_batch=found.micro_batch)
+    compute = Compute(backbone, how, recipe.batch_size)
+    compute.fit(initial, sampler.draw(0, mine), fixed, how.gradient_checkpointing)
     sizes = crew.gather(torch.tensor([compute.micro_batch], device=backbone.device))
     compute.micro_batch = int(sizes.min())
     state = found or start(recipe, initial, compute.micro_batch)
     optimizer = Optimizer(recipe, backbone.typical_norm())
-    return learn(recipe, state, compute, sampler, fixed, optimizer=optimizer, crew=crew, around=around)
+    caption, shape = recipe.progress_prompt.replace("{}", concept.placeholder_token), tuple(pictures.mean.shape[1:])
+    return learn(
+        recipe,
+        state,
+        compute,
+        sampler,
+        fixed,
+        optimizer=optimizer,
+        sketch=lambda vectors: sketch(backbone, caption, vectors, shape, recipe.seed),
+        crew=crew,
+        around=around,
+    )

@@ -33,11 +33,17 @@ class Backbone(Protocol):
     def tokenize(self, captions: list[str]) -> torch.Tensor:
         """captions with the placeholder => ids (B L) in which it has its V places."""
 
+    def blank(self) -> torch.Tensor:
+        """=> ids (1 L) of a caption that says nothing."""
+
     def encode(self, pictures: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """pictures (B 3 H W) in [-1, 1] => mean and deviation of their latents (B c h w), float32, on the CPU."""
 
-    def release_encoder(self) -> None:
-        """The picture encoder leaves memory; `encode` is over."""
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """latents (B c h w) => pictures (B 3 H W), about [-1, 1], float32, on the CPU."""
+
+    def release_encoder(self, *, for_good: bool) -> None:
+        """The picture encoder leaves the device; `encode` is over, and so is `decode` if it leaves for good."""
 
     def context(self, ids: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
         """ids (B L), vectors (V D) => what the denoiser listens to (B L D)."""

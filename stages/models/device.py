@@ -7,6 +7,7 @@ import torch
 from stages import UserError
 
 GIB = 2**30
+DTYPES = {"no": torch.float32, "tf32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 def pick(device: str, local_rank: int = 0) -> torch.device:

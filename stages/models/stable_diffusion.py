@@ -3,9 +3,12 @@
 Legend: B batch, L tokens of a caption, V vectors of the word, D width, c h w latent, H W picture.
 """
 
+from functools import partial
+
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+from torch.utils.checkpoint import checkpoint
 from transformers import CLIPTextModel, CLIPTokenizer
 from transformers.utils import logging
 
@@ -95,6 +98,10 @@ class StableDiffusion:
             ids = torch.where(ids == place, self._words.first + i, ids)
         return ids
 
+    def blank(self) -> torch.Tensor:
+        ids = self._tokenizer("", padding="max_length", max_length=self._tokenizer.model_max_length).input_ids
+        return torch.tensor([ids])
+
     @torch.no_grad()
     def encode(self, pictures: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         self._vae.to(self.device)
@@ -103,8 +110,19 @@ class StableDiffusion:
         mean, std = (torch.cat([getattr(d, name) for d in latents]) * factor for name in ("mean", "std"))
         return mean.cpu(), std.cpu()
 
-    def release_encoder(self) -> None:
-        self._vae = None
+    @torch.no_grad()
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        latents = latents.float() / self._vae.config.scaling_factor
+        try:
+            pixels = self._vae.to(self.device).decode(latents).sample.cpu()
+        except torch.OutOfMemoryError:
+            # The training step has taken the memory, and this is only a picture now and then.
+            pixels = None
+        self.release_encoder(for_good=False)
+        return self._vae.decode(latents.cpu()).sample if pixels is None else pixels
+
+    def release_encoder(self, *, for_good: bool) -> None:
+        self._vae = None if for_good else self._vae.cpu()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
@@ -117,7 +135,8 @@ class StableDiffusion:
         return self.denoiser(noisy, timesteps, context, return_dict=False)[0].float()
 
     def checkpoint_gradients(self) -> None:
-        self.denoiser.enable_gradient_checkpointing()
+        # Nothing in the denoiser is drawn at random, and the state of a random generator cannot be read in a capture.
+        self.denoiser.enable_gradient_checkpointing(partial(checkpoint, use_reentrant=False, preserve_rng_state=False))
         self.denoiser.train()
 
 
