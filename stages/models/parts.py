@@ -1,6 +1,8 @@
 """A base model's files: which family they are, and each part from safetensors or not at all."""
 
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -48,8 +50,20 @@ def load_part(kind: type, model: Model, part: str, dtype: torch.dtype | None = N
     if dtype is not None:
         name = "dtype" if kind is CLIPTextModel else "torch_dtype"
         options |= {"use_safetensors": True, "variant": model.variant, name: dtype}
-    try:
+    with _one_sentence(model, part):
         return kind.from_pretrained(model.base, subfolder=part, **options)
+
+
+def load_settings(kind: type, model: Model, part: str) -> dict:
+    """A part's class and folder => its settings as they are written there, its own class's name among them."""
+    with _one_sentence(model, part):
+        return kind.load_config(model.base, subfolder=part, revision=model.revision)
+
+
+@contextlib.contextmanager
+def _one_sentence(model: Model, part: str) -> Iterator[None]:
+    try:
+        yield
     except (OSError, ValueError, TypeError, KeyError, SafetensorError) as error:
         raise UserError(_complaint(model, part, error)) from None
 

@@ -20,6 +20,9 @@ class Render(BaseModel):
         None, description="Sampler; null: the one that the base model names."
     )
     negative_prompt: str = Field("", description="What the pictures should not show.")
+    precision: Literal["fp32", "fp16", "bf16"] = Field(
+        "fp32", description="Arithmetic of the model; fp16 halves the memory that a GPU needs."
+    )
     height: PositiveInt | None = Field(None, multiple_of=8, description="In pixels; null: the model's own.")
     width: PositiveInt | None = Field(None, multiple_of=8, description="In pixels; null: the model's own.")
 

@@ -1,0 +1,91 @@
+"""data/embedding, data/curated => data/renders, data/grid.png: what the model draws with the word, and without it."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import diffusers
+import torch
+import transformers
+from PIL import Image
+from tqdm import tqdm
+
+from stages import UserError
+from stages.common import files
+from stages.common.entry import stage
+from stages.common.locks import lock
+from stages.common.params import load
+from stages.models import device as machine
+from stages.models.pipeline import add_word, open_pipeline
+from stages.rendering.cells import Cell, cells, index
+from stages.rendering.draw import draw_all, png
+from stages.rendering.painter import DTYPES, Painter
+from stages.rendering.sheet import Story, grid
+
+WORD, CURATED = Path("data/embedding/learned_embeds.safetensors"), Path("data/curated")
+RENDERS, GRID, SCRATCH = Path("data/renders"), Path("data/grid.png"), Path(".scratch/render")
+
+
+@stage
+def main() -> str:
+    """The word and the base model => a picture for every prompt, subject and seed, and one picture of them all."""
+    params = load("render", "model", "concept", "runtime")
+    wanted, known = cells(params.render, params.concept), _known(params)
+
+    def place(cell: Cell) -> Path:
+        word = WORD if cell.subject == "word" else None
+        return SCRATCH / f"{files.fingerprint(known, cell.text, cell.seed, word)}.png"
+
+    with lock(SCRATCH, "rendering"):
+        draw_all(tqdm(wanted, "render", unit="picture"), place, lambda: _painter(params), files.write_atomic)
+        with files.folder_atomic(RENDERS) as folder:
+            for cell in wanted:
+                files.write_atomic(folder / cell.file, place(cell).read_bytes())
+            files.write_json(folder / "index.json", index(params.render, params.concept))
+        files.write_atomic(GRID, png(grid(_story(params, wanted))))
+        # What this run did not use, a later one is unlikely to: the folder stays as large as one run.
+        for path in set(SCRATCH.glob("*.png")) - {place(cell) for cell in wanted}:
+            path.unlink()
+    return f"{len(wanted)} pictures in {RENDERS}; look at {GRID}"
+
+
+def _painter(params: SimpleNamespace) -> Painter:
+    """Params => the model with the word in it, ready to draw."""
+    device = machine.pick(params.runtime.device)
+    machine.prepare(
+        device,
+        threads=None if params.runtime.threads == "auto" else params.runtime.threads,
+        processes=1,
+        deterministic=params.runtime.deterministic,
+        memory_gib=params.runtime.memory_gib,
+        tf32=False,
+    )
+    pipeline = open_pipeline(params.model, params.render.scheduler, device, DTYPES[params.render.precision])
+    if not WORD.is_file():
+        raise UserError(f"{WORD} is not here; run `dvc repro train`.")
+    add_word(pipeline, params.concept.placeholder_token, WORD)
+    return Painter(pipeline, params.render, params.concept.placeholder_token)
+
+
+def _known(params: SimpleNamespace) -> str:
+    """Params => a fingerprint of all that decides every cell alike."""
+    settings = params.render.model_dump(mode="json", exclude={"prompts", "seeds"})
+    base = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in sorted(Path(params.model.base).rglob("*.*"))]
+    code = sorted(p for room in ("models", "rendering") for p in Path(__file__).parent.joinpath(room).glob("*.py"))
+    versions = {module.__name__: module.__version__ for module in (torch, diffusers, transformers)}
+    return files.fingerprint(settings, params.model.model_dump(mode="json"), base, versions, *code)
+
+
+def _story(params: SimpleNamespace, wanted: list[Cell]) -> Story:
+    """The pictures that were drawn, and those that the word was learnt from => what the grid tells."""
+    try:
+        shown = [CURATED / row["file"] for row in json.loads((CURATED / "index.json").read_text())["train"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{CURATED}/index.json cannot be read ({error}); run `dvc repro curate`.") from None
+    drawn = {(cell.prompt, cell.subject, cell.seed): Image.open(RENDERS / cell.file) for cell in wanted}
+    subjects = {"initializer": params.concept.initializer_token, "word": params.concept.placeholder_token}
+    return Story(params.render.prompts, subjects, params.render.seeds, drawn, [Image.open(path) for path in shown])
+
+
+if __name__ == "__main__":
+    main()
