@@ -52,10 +52,12 @@ class StableDiffusion:
     def _add_placeholder(self) -> Words:
         tokens = spellings(self._concept.placeholder_token, self._concept.vectors)
         table = self._text.get_input_embeddings()
-        if self._tokenizer.add_tokens(tokens) != len(tokens):
+        known = self._tokenizer.get_vocab()
+        if len(self._ids(tokens[0])) == 1 or any(token in known for token in tokens):
             raise UserError(
                 f"`concept.placeholder_token` {tokens[0]} is a word that this model knows already; choose another."
             )
+        self._tokenizer.add_tokens(tokens)
         self._places = self._tokenizer.convert_tokens_to_ids(tokens)
         words = Words(table, table.num_embeddings, len(tokens)).to(self.device)
         self._text.set_input_embeddings(words)

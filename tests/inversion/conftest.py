@@ -1,0 +1,18 @@
+"""One tiny model on disk, and pictures for it, for the whole room."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.inversion.world import draw
+from tests.tiny import tiny_model
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_model(tmp_path_factory.mktemp("inversion") / "model")
+
+
+@pytest.fixture(scope="session")
+def curated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return draw(tmp_path_factory.mktemp("pictures") / "curated")
