@@ -1,0 +1,64 @@
+"""data/renders, data/curated => data/metrics.json, data/scores.csv: how near the renders are to what they should be."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+from PIL import Image
+
+from stages import UserError
+from stages.common.entry import stage
+from stages.common.files import write_atomic, write_json
+from stages.common.params import load
+from stages.models import device as machine
+from stages.scoring.encoders import Clip, Dino
+from stages.scoring.score import Material, score
+
+RENDERS, CURATED = Path("data/renders"), Path("data/curated")
+METRICS, SCORES = Path("data/metrics.json"), Path("data/scores.csv")
+
+
+@stage
+def main() -> str:
+    """data/renders, data/curated => a row of scores a render, and the figures of all of them."""
+    params = load("evaluate", "runtime")
+    device = machine.pick(params.runtime.device)
+    machine.prepare(
+        device,
+        threads=None if params.runtime.threads == "auto" else params.runtime.threads,
+        processes=1,
+        deterministic=params.runtime.deterministic,
+        memory_gib=params.runtime.memory_gib,
+        tf32=False,
+    )
+    drawn, chosen = _index(RENDERS, "render"), _index(CURATED, "curate")
+    material = Material(
+        pd.DataFrame(drawn["cells"]),
+        _pictures(RENDERS, drawn["cells"]),
+        _pictures(CURATED, chosen["train"]),
+        _pictures(CURATED, chosen["holdout"]),
+    )
+    dino = Dino(params.evaluate.dino, device) if params.evaluate.dino else None
+    rows, figures = score(material, Clip(params.evaluate.clip, device), dino)
+    write_json(METRICS, figures)
+    write_atomic(SCORES, rows.to_csv(index=False, lineterminator="\n"))
+    near = "image similarity to the held-out pictures"
+    return (
+        f"{near} {figures['image_similarity_word']:.3f} with the word, {figures['image_similarity_initializer']:.3f} "
+        f"with the initializer word, {figures['image_similarity_real']:.3f} for real pictures; {METRICS}, {SCORES}"
+    )
+
+
+def _index(folder: Path, maker: str) -> dict:
+    try:
+        return json.loads((folder / "index.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder}/index.json cannot be read ({error}); run `dvc repro {maker}`.") from None
+
+
+def _pictures(folder: Path, rows: list[dict]) -> list[Image.Image]:
+    return [Image.open(folder / row["file"]).convert("RGB") for row in rows]
+
+
+if __name__ == "__main__":
+    main()
