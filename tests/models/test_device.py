@@ -13,10 +13,6 @@ def test_a_device_that_is_not_here_is_refused():
     assert pick("cpu") == torch.device("cpu")
     here = {"mps": torch.backends.mps.is_available(), "cuda": torch.cuda.is_available()}
     missing = next(name for name in here if not here[name])
-        name
-        for name, here in {"mps": torch.backends.mps.is_available(), "cuda": torch.cuda.is_available()}.items()
-        if not here
-    )
     with pytest.raises(UserError, match=f"`runtime.device` is {missing}, but PyTorch finds none"):
         pick(missing)
 
