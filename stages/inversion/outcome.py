@@ -70,8 +70,9 @@ def sentence(recipe: Train, state: State) -> str:
 
 
 def values_rise(state: State) -> bool:
-    """Whether the word at the end was worse than the initial one: it was driven too far, not too little."""
-    return curve(np.array(state.cells))[-1].relative > 1.0
+    """Whether the word at the end was clearly worse than the initial one: it was driven too far, not too little."""
+    last = curve(np.array(state.cells))[-1]
+    return last.relative > 1 + 2 * last.stderr
 
 
 def word_files(params: Recipe, state: State, origin: Origin) -> dict[str, bytes]:
