@@ -60,8 +60,11 @@ class Filter(_Section):
         description="Below this is blurred: the part of an edge's rise that lies within one pixel, 0 to 1, "
         "the longer side at 256 px.",
     )
+    min_jpeg_quality: NonNegativeInt = Field(
+        15, le=100, description="A JPEG file written at less than this quality, 1 to 100, is blocky."
+    )
     max_blocking: float = Field(
-        2.0,
+        2.5,
         gt=0,
         description="Above this is blocky: what steps at the 8-pixel JPEG grid exceed those beside it by (1: twice).",
     )
@@ -73,24 +76,29 @@ class Filter(_Section):
         description="Below this is empty: grey levels between the darkest and lightest 1 % of pixels.",
     )
     max_touching: float = Field(
-        1.0,
+        0.7,
         ge=0,
-        le=1,
-        description="Above this is cut off: the part of a side of the frame that the subject covers, where the frame "
-        "is plain; 1: never.",
+        le=4,
+        description="Above this is cut off: how much of the frame the subject covers where the ground is flat, in "
+        "sides (a bust, which leaves by the bottom, about 0.5; 4: never).",
+    )
+    max_marks: NonNegativeInt = Field(
+        16,
+        description="More than this is marked: shapes of a letter's size and one colour all over a flat ground.",
     )
     duplicate_distance: NonNegativeInt = Field(
-        6, le=64, description="Perceptual hashes (64 bits) that differ in at most this many bits are one picture."
+        4, le=64, description="Perceptual hashes (64 bits) that differ in at most this many bits are one picture."
     )
     clip: str | None = Field(
         None,
-        description="A CLIP model (folder or hub id) that tells what is not of the class; null: nothing is off-class.",
+        description="A CLIP model (folder or hub id) that tells what is not of the class; null: colours tell it, "
+        "which is fast and needs no model.",
     )
     max_class_distance: float = Field(
-        3.5,
+        5.0,
         gt=0,
-        description="Above this is off-class: robust deviations (1.48 MAD) beyond the class's median distance to its "
-        "centre.",
+        description="Above this is off-class: robust deviations (1.48 MAD) beyond the usual distance of a picture to "
+        "the three nearest of its class.",
     )
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)

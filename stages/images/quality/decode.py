@@ -30,6 +30,7 @@ class Picture:
     frames: int
     exif_rotation: int
     transparent: bool
+    luma: list[int] | None  # a JPEG's own table of quantisation steps
 
 
 def decode(content: bytes, max_megapixels: float) -> Picture:
@@ -61,6 +62,7 @@ def _decode(content: bytes, max_megapixels: float) -> Picture:
     if image.width * image.height > max_megapixels * 1e6:
         raise NoPictureError(f"more than {max_megapixels:g} megapixels")
     form, mode = image.format or "", image.mode
+    luma = (getattr(image, "quantization", None) or {}).get(0)
     frames = getattr(image, "n_frames", 1) if form in ("GIF", "WEBP", "PNG", "TIFF", "AVIF", "MPO") else 1
     image.load()
     if frames > 1:
@@ -74,7 +76,7 @@ def _decode(content: bytes, max_megapixels: float) -> Picture:
         transparent = image.getchannel("A").getextrema()[0] < 255
         if not transparent:
             image = image.convert("RGB")
-    return Picture(image, form, mode, image.width, image.height, frames, rotation, transparent)
+    return Picture(image, form, mode, image.width, image.height, frames, rotation, transparent, luma)
 
 
 def eight_bits(image: Image.Image, transparent: bool) -> Image.Image:

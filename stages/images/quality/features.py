@@ -1,10 +1,36 @@
-"""What a picture looks like in few numbers: how far two pictures are apart in pose and colour, without a network."""
+"""What a picture looks like in few numbers: how far two pictures are apart in pose and colour, without a network.
+
+Legend: h w pixels of a picture whose longer side is 64.
+"""
 
 import numpy as np
 from PIL import Image
 
+from stages.images.quality.measure import ring
+
 CELLS, ORIENTATIONS, SIDE = 4, 6, 32
 WIDTH = CELLS * CELLS * (ORIENTATIONS + 3)
+LEVELS = 4  # of each channel in a palette
+COLOURS = LEVELS**3
+GROUND = 0.05  # a colour of more than this part of the frame belongs to what is behind the subject
+
+_CELL = SIDE // CELLS
+_PLACE = ((np.arange(SIDE) // _CELL)[:, None] * CELLS + (np.arange(SIDE) // _CELL)[None]) * ORIENTATIONS
+
+
+def palette(pixels: np.ndarray) -> np.ndarray:
+    """[h, w, 3] => [COLOURS] float32: the parts of the colours that are not the frame's, as square roots, length 1.
+
+    The product of two is their Bhattacharyya coefficient: 1 for equal palettes, 0 where no colour is shared. A picture
+    that has no colour of its own keeps those of the frame.
+    """
+    levels = pixels.astype(np.int64) * LEVELS >> 8
+    index = (levels[..., 0] * LEVELS + levels[..., 1]) * LEVELS + levels[..., 2]
+    frame = ring(index, max(1, round(0.03 * min(index.shape))))
+    counts = np.bincount(index.ravel(), minlength=COLOURS).astype(np.float32)
+    own = np.where(np.bincount(frame, minlength=COLOURS) > GROUND * frame.size, 0, counts)
+    counts = own if own.sum() >= 0.05 * counts.sum() else counts
+    return np.sqrt(counts / counts.sum())
 
 
 def describe(image: Image.Image, mask: np.ndarray) -> np.ndarray:
@@ -15,15 +41,13 @@ def describe(image: Image.Image, mask: np.ndarray) -> np.ndarray:
     """
     small = image.resize((SIDE, SIDE), Image.Resampling.BOX, box=_box(mask, image.size), reducing_gap=2.0)
     pixels = np.asarray(small, np.float32) / 255
-    grey = pixels.mean(axis=2)
-    down, across = np.gradient(grey)
-    strength = np.hypot(down, across)
+    grey = np.pad(pixels @ np.full(3, 1 / 3, np.float32), 1, mode="edge")
+    down, across = grey[2:, 1:-1] - grey[:-2, 1:-1], grey[1:-1, 2:] - grey[1:-1, :-2]
+    strength = np.sqrt(down * down + across * across)
     angle = (np.arctan2(down, across) % np.pi) * (ORIENTATIONS / np.pi)
-    cell = SIDE // CELLS
-    place = (np.arange(SIDE) // cell)[:, None] * CELLS + (np.arange(SIDE) // cell)[None]
-    index = place * ORIENTATIONS + np.minimum(angle.astype(np.int64), ORIENTATIONS - 1)
+    index = _PLACE + np.minimum(angle.astype(np.int64), ORIENTATIONS - 1)
     edges = np.bincount(index.ravel(), strength.ravel(), CELLS * CELLS * ORIENTATIONS)
-    colours = pixels.reshape(CELLS, cell, CELLS, cell, 3).mean(axis=(1, 3)).ravel()
+    colours = pixels.reshape(CELLS, _CELL, CELLS, _CELL, 3).mean(axis=(1, 3)).ravel()
     return np.concatenate([_unit(np.sqrt(edges)), _unit(colours - colours.mean())]).astype(np.float32) / np.sqrt(2)
 
 

@@ -12,15 +12,17 @@ from pathlib import Path
 
 import imagehash
 import numpy as np
+from PIL import Image
 
 from stages.images.quality import measure
 from stages.images.quality.decode import NoPictureError, Picture, decode, flatten
-from stages.images.quality.features import WIDTH, describe
+from stages.images.quality.features import COLOURS, WIDTH, describe, palette
 
 LONGEST_S = 60  # no honest picture takes a minute to decode
 LARGEST_MIB = 512
 CHUNK = 64
 WHITE = (255, 255, 255)
+LENGTH = WIDTH + COLOURS  # of the vector that stands for a picture: its features, then its palette
 
 
 @dataclass
@@ -38,35 +40,38 @@ class Row:
     exif_rotation: int | None = None
     transparent: bool | None = None
     sharpness: float | None = None
+    jpeg_quality: int | None = None
     blocking: float | None = None
     noise: float | None = None
     contrast: float | None = None
     border_colour: str = ""
     border_plain: float | None = None
+    border_flat: float | None = None
     subject_share: float | None = None
     touching: float | None = None
+    marks: int | None = None
     phash: str = ""
     problem: str = ""
 
 
 def inspect(path: Path, name: str, max_megapixels: float) -> tuple[Row, np.ndarray]:
-    """A file and the name to call it by => its row and its features [WIDTH]. Never raises for what is in the file."""
+    """A file and the name to call it by => its row and its vector [LENGTH]. Never raises for what is in the file."""
     row = Row(name)
-    features = np.zeros(WIDTH, np.float32)
+    vector = np.zeros(LENGTH, np.float32)
     try:
         content = _read(path)
         row.bytes, row.sha256 = len(content), hashlib.sha256(content).hexdigest()
         picture = decode(content, max_megapixels)
-        features = _measure(picture, row)
+        vector = _measure(picture, row)
     except NoPictureError as problem:
         row.problem = str(problem)
     except _TooLongError:
         row.problem = "takes more than a minute to decode"
-    return row, features
+    return row, vector
 
 
 def inspect_all(files: list[tuple[str, str]], max_megapixels: float, workers: int) -> Iterator[tuple[Row, np.ndarray]]:
-    """(path, name)s => their rows and features, in the order given, by `workers` processes.
+    """(path, name)s => their rows and vectors, in the order given, by `workers` processes.
 
     Holds a few chunks at a time, whatever the number of files. A file that ends the process that reads it (a decoder's
     fault) is found by reading its chunk again, one process a file, and has a row that says so.
@@ -129,7 +134,7 @@ def _one_by_one(chunk: list[tuple[str, str]], max_megapixels: float) -> Iterator
             try:
                 yield from pool.submit(_chunk, [file], max_megapixels).result()
             except BrokenProcessPool:
-                yield Row(file[1], problem="ends the decoder"), np.zeros(WIDTH, np.float32)
+                yield Row(file[1], problem="ends the decoder"), np.zeros(LENGTH, np.float32)
 
 
 def _chunk(chunk: list[tuple[str, str]], max_megapixels: float) -> list[tuple[Row, np.ndarray]]:
@@ -161,29 +166,37 @@ def _read(path: Path) -> bytes:
 
 
 def _measure(picture: Picture, row: Row) -> np.ndarray:
-    """A picture => its numbers into `row` => its features."""
+    """A picture => its numbers into `row` => its vector [LENGTH]."""
     for name in ("format", "mode", "width", "height", "frames", "exif_rotation", "transparent"):
         setattr(row, name, getattr(picture, name))
     image = flatten(picture.image, WHITE)
     grey = image.convert("L")
-    levels = np.asarray(grey, np.float32)
+    levels = np.asarray(grey)
     small = measure.shrink(image, measure.SIDE // 4)
     pixels = np.asarray(small)
-    colour, plain = measure.border(pixels)
+    colour, plain, flat = measure.border(pixels)
     mask = measure.subject(pixels, colour)
-    scaled = levels if max(image.size) <= measure.SIDE else np.asarray(measure.shrink(grey, measure.SIDE), np.float32)
+    scaled = levels if max(image.size) <= measure.SIDE else np.asarray(measure.shrink(grey, measure.SIDE))
     row.sharpness = _short(measure.sharpness(scaled))
+    row.jpeg_quality = measure.jpeg_quality(picture.luma) if picture.luma else None
     row.blocking = _short(measure.blocking(levels))
     row.noise = _short(measure.noise(levels))
     row.contrast = _short(measure.contrast(grey))
-    row.border_colour, row.border_plain = "#{:02x}{:02x}{:02x}".format(*colour), _short(plain)
+    row.border_colour = "#{:02x}{:02x}{:02x}".format(*colour)
+    row.border_plain, row.border_flat = _short(plain), _short(flat)
     row.subject_share, row.touching = _short(float(mask.mean())), _short(measure.touching(mask))
+    row.marks = _marks(image, colour) if flat >= measure.FRAMED else 0
     row.phash = str(imagehash.phash(small))
-    return describe(small, mask)
+    return np.concatenate([describe(small, mask), palette(pixels)])
 
 
-def _short(value: float) -> float:
-    return round(value, 4)  # what is written is what is compared with a threshold
+def _marks(image: Image.Image, colour: tuple[int, int, int]) -> int:
+    pixels = np.asarray(measure.shrink(image, measure.SIDE // 2))
+    return measure.marks(pixels, measure.subject(pixels, colour))
+
+
+def _short(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)  # what is written is what is compared with a threshold
 
 
 def columns(row: Row) -> dict[str, object]:

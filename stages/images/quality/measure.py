@@ -1,16 +1,22 @@
 """Numbers that a picture has: pure functions of its pixels.
 
-Legend: g grey levels 0..255, h w pixels; `scale` is a picture whose longer side is SIDE.
+Legend: g grey levels 0..255, h w pixels. Where a number is a mean or a rank over lines, LINES of them, evenly spaced,
+stand for all: a picture says the same in sixty rows as in two thousand.
 """
 
 import numpy as np
 from PIL import Image
+from scipy import ndimage
 
 SIDE = 256  # longer side at which sharpness is measured, so that size alone makes no picture sharp or blurred
+LINES = 64
 REACH = 12  # pixels over which an edge may rise
-MOST_EDGES = 4000  # places looked at: more do not change the quartile
 GRID = 8  # JPEG's block
 PLAIN = 40  # largest colour distance (of 441) that counts as the same plain colour
+FLAT = 12  # the same for a ground that was drawn or cut out, where only compression tells two pixels apart
+FRAMED = 0.5  # from this part of a frame of one colour on, what is not of it is the subject
+WHOLE_SIDE = 0.95
+STANDARD = (16, 11, 10, 16)  # the first steps of the luma table of JPEG's quality 50 (ITU T.81, table K.1)
 
 
 def shrink(image: Image.Image, side: int) -> Image.Image:
@@ -29,9 +35,12 @@ def sharpness(grey: np.ndarray) -> float:
     the upper quartile of theirs: the sharpest thing in the picture. A step blurred by a Gaussian of s pixels has
     1 / (s sqrt(2 pi)).
     """
-    parts = [_edge_parts(grey), _edge_parts(grey.T)]
-    both = np.concatenate(parts)
+    both = np.concatenate([_edge_parts(_lines(grey)), _edge_parts(_lines(grey.T))])
     return float(np.percentile(both, 75)) if both.size else 0.0
+
+
+def _lines(grey: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(grey[:: max(1, len(grey) // LINES)], np.float32)
 
 
 def _edge_parts(grey: np.ndarray) -> np.ndarray:
@@ -39,35 +48,42 @@ def _edge_parts(grey: np.ndarray) -> np.ndarray:
     if grey.shape[1] <= REACH:
         return np.empty(0, np.float32)
     rise = np.abs(grey[:, REACH:] - grey[:, :-REACH])
-    rows, columns = np.nonzero(rise >= max(24.0, 0.5 * float(rise.max())))
-    if rows.size > MOST_EDGES:
-        every = -(-rows.size // MOST_EDGES)
-        rows, columns = rows[::every], columns[::every]
-    step = np.abs(np.diff(grey, axis=1))
-    steepest = step[rows, columns]
-    for offset in range(1, REACH):
-        np.maximum(steepest, step[rows, columns + offset], out=steepest)
-    return np.minimum(steepest / rise[rows, columns], 1.0)
+    places = np.flatnonzero(rise >= max(24.0, 0.5 * float(rise.max())))
+    # Maxima over windows of 1, 2, 4, 8 and then REACH steps: each doubles the one before.
+    steepest = np.abs(grey[:, 1:] - grey[:, :-1])
+    for shift in (1, 2, 4, REACH - 8):
+        steepest = np.maximum(steepest[:, shift:], steepest[:, :-shift])
+    return np.minimum(steepest.ravel()[places] / rise.ravel()[places], 1.0)
 
 
 def blocking(grey: np.ndarray) -> float:
     """g [h, w] at the file's own size => by how much steps at the 8-pixel grid exceed the others (0: not at all).
 
     After Wang, Sheikh and Bovik (2002): a step counts by how much it exceeds its neighbours', and no step by more than
-    a few levels, so that drawn outlines, which fall anywhere, do not hide the grid.
+    a few levels, so that drawn outlines, which fall anywhere, do not hide the grid; blocks with nothing in them say
+    nothing.
     """
-    return max(0.0, min(_grid(grey), _grid(grey.T)))
+    return max(0.0, min(_grid(_lines(grey)), _grid(_lines(grey.T))))
 
 
 def _grid(grey: np.ndarray) -> float:
     if grey.shape[1] < 4 * GRID:
         return 0.0
-    step = np.abs(np.diff(grey, axis=1))
-    excess = np.clip(step[:, 1:-1] - (step[:, :-2] + step[:, 2:]) / 2, 0, 16).mean(axis=0)
-    whole = excess[: excess.size // GRID * GRID].reshape(-1, GRID)
-    phases = np.median(whole, axis=0) if len(whole) >= 16 else whole.mean(axis=0)
-    rest = np.sort(phases)[:-1].mean()
-    return float((phases.max() - rest) / (rest + 0.25))
+    step = np.abs(grey[:, 1:] - grey[:, :-1])
+    excess = step[:, 1:-1] - 0.5 * (step[:, :-2] + step[:, 2:])
+    blocks = np.clip(excess, 0, 16, out=excess).mean(axis=0)
+    blocks = blocks[: blocks.size // GRID * GRID].reshape(-1, GRID)
+    active = blocks.sum(axis=1)
+    phases = np.expm1(np.log1p(4 * blocks[active >= 0.1 * active.max()]).mean(axis=0)) / 4
+    top = phases.max()
+    rest = (phases.sum() - top) / (GRID - 1)
+    return float((top - rest) / (rest + 0.25))
+
+
+def jpeg_quality(luma: list[int]) -> int:
+    """A JPEG file's luma table (64 steps) => the quality from 1 to 100 at which the IJG's encoder would write it."""
+    scale = 100 * sum(luma[: len(STANDARD)]) / sum(STANDARD)
+    return round(min(max(5000 / scale if scale > 100 else (200 - scale) / 2, 1), 100))
 
 
 def noise(grey: np.ndarray) -> float:
@@ -77,8 +93,10 @@ def noise(grey: np.ndarray) -> float:
     """
     if min(grey.shape) < 3:
         return 0.0
-    across = grey[:, :-2] - 2 * grey[:, 1:-1] + grey[:, 2:]
-    both = across[:-2] - 2 * across[1:-1] + across[2:]
+    first = np.arange(0, len(grey) - 2, max(1, len(grey) // LINES))
+    above, row, below = (grey[first + i].astype(np.float32) for i in range(3))
+    down = above - 2 * row + below
+    both = down[:, :-2] - 2 * down[:, 1:-1] + down[:, 2:]
     return float(np.median(np.abs(both).mean(axis=1)) * np.sqrt(np.pi / 2) / 6)
 
 
@@ -88,21 +106,20 @@ def contrast(grey: Image.Image) -> float:
     return float(np.searchsorted(levels, 0.99 * levels[-1]) - np.searchsorted(levels, 0.01 * levels[-1]))
 
 
-def border(pixels: np.ndarray) -> tuple[tuple[int, int, int], float]:
-    """[h, w, 3] => the frame's own colour (median), and the part of the frame that has it (0..1)."""
+def border(pixels: np.ndarray) -> tuple[tuple[int, int, int], float, float]:
+    """[h, w, 3] => the frame's own colour (median), and the parts of the frame that have it: about, and exactly."""
     depth = max(1, round(0.03 * min(pixels.shape[:2])))
-    frame = np.concatenate(
-        [
-            pixels[:depth].reshape(-1, 3),
-            pixels[-depth:].reshape(-1, 3),
-            pixels[:, :depth].reshape(-1, 3),
-            pixels[:, -depth:].reshape(-1, 3),
-        ]
-    ).astype(np.int16)
+    frame = ring(pixels, depth).astype(np.int16)
     colour = np.median(frame, axis=0)
-    near = ((frame - colour) ** 2).sum(axis=1) <= PLAIN**2
+    apart = ((frame - colour) ** 2).sum(axis=1)
     red, green, blue = (int(c) for c in colour)
-    return (red, green, blue), float(near.mean())
+    return (red, green, blue), float((apart <= PLAIN**2).mean()), float((apart <= FLAT**2).mean())
+
+
+def ring(pixels: np.ndarray, depth: int) -> np.ndarray:
+    """[h, w, ...] => [n, ...], the pixels that are at most `depth` from an edge (those of corners twice)."""
+    sides = (pixels[:depth], pixels[-depth:], pixels[:, :depth], pixels[:, -depth:])
+    return np.concatenate([side.reshape(-1, *pixels.shape[2:]) for side in sides])
 
 
 def subject(pixels: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
@@ -110,6 +127,34 @@ def subject(pixels: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
     return ((pixels.astype(np.int32) - np.array(colour, np.int32)) ** 2).sum(axis=2) > PLAIN**2
 
 
-def touching(mask: np.ndarray) -> float:
-    """Subject [h, w] => the largest part of one side of the frame that it covers (0..1): a subject cut off there."""
-    return float(max(mask[0].mean(), mask[-1].mean(), mask[:, 0].mean(), mask[:, -1].mean()))
+def touching(mask: np.ndarray) -> float | None:
+    """Subject [h, w] => how much of the frame's sides it covers, in sides (0..4); None where it covers one whole.
+
+    What covers a whole side is ground with a horizon, of which a subject cannot be told. A bust, which leaves by the
+    bottom alone, has about a half; what was cut out of a larger picture leaves by two sides and has more.
+    """
+    sides = (mask[0].mean(), mask[-1].mean(), mask[:, 0].mean(), mask[:, -1].mean())
+    return float(sum(sides)) if max(sides) < WHOLE_SIDE else None
+
+
+def marks(pixels: np.ndarray, mask: np.ndarray) -> int:
+    """[h, w, 3] with a longer side of 128 and its subject => how many shapes of a letter's size and one colour it has.
+
+    Only what is strewn over most of the picture counts, as a shop's name is that stands all over its pictures.
+    """
+    labels, count = ndimage.label(mask, np.ones((3, 3)))
+    if count < 2:
+        return 0
+    boxes = ndimage.find_objects(labels)
+    tall = np.array([box[0].stop - box[0].start for box in boxes])
+    wide = np.array([box[1].stop - box[1].start for box in boxes])
+    letters = np.flatnonzero((tall >= 4) & (tall <= 24) & (wide >= 2) & (wide <= 40)) + 1
+    if letters.size < 2:
+        return 0
+    colours = np.stack([ndimage.mean(pixels[..., channel], labels, letters) for channel in range(3)], axis=1)
+    alike = ((colours - np.median(colours, axis=0)) ** 2).sum(axis=1) <= PLAIN**2
+    middles = [
+        [(side.start + side.stop) * 2 // size for side, size in zip(boxes[i - 1], mask.shape, strict=True)]
+        for i in letters[alike]
+    ]
+    return int(alike.sum()) if len({tuple(middle) for middle in middles}) >= 8 else 0

@@ -1,13 +1,16 @@
 """A class's folder => a manifest: every file a row, every row a verdict."""
 
+import contextlib
 import csv
 import difflib
+import math
 import os
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 import numpy as np
 from tqdm import tqdm
@@ -15,47 +18,106 @@ from tqdm import tqdm
 from stages import UserError
 from stages.images.params import Filter
 from stages.images.quality.duplicates import groups
-from stages.images.quality.features import WIDTH
+from stages.images.quality.features import COLOURS, WIDTH
 from stages.images.quality.inspect import Row, columns, inspect_all
+from stages.images.quality.typical import PIECE, distances
 from stages.images.quality.verdict import TERMS, reason, score, terms
 
+if TYPE_CHECKING:
+    from stages.images.quality.clip import Clip
+
 COLUMNS = [*columns(Row("")), "class_distance", "group", *(f"q_{name}" for name in TERMS), "score", "verdict", "reason"]
-COUNTS = ("bytes", "width", "height", "frames", "exif_rotation")
-NUMBERS = ("sharpness", "blocking", "noise", "contrast", "border_plain", "subject_share", "touching")
+COUNTS = ("bytes", "width", "height", "frames", "exif_rotation", "jpeg_quality", "marks")
+NUMBERS = (
+    *("sharpness", "blocking", "noise", "contrast", "border_plain", "border_flat", "subject_share", "touching"),
+    "class_distance",
+)
 
 
 def sift(raw: Path, filter: Filter, workers: int, manifest: Path, features: Path) -> Counter:
-    """raw/<Class>/* => `manifest` (CSV, a row a file, sorted by name) and `features` ([rows, WIDTH] float16, .npy).
+    """raw/<Class>/* => `manifest` (CSV, a row a file, sorted by name) and `features` (.npy, a row a file).
 
-    Rows go to disk as they come; what stays in memory is a hash and three numbers a picture. => how many rows were
-    rejected for which reason, and how many kept (""). Raises UserError where the class is not there.
+    Rows and vectors go to disk as they come; what stays in memory is a hash and a few numbers a picture. => how many
+    rows were rejected for which reason, and how many kept (""). Raises UserError where the class is not there or empty.
     """
     folder = class_folder(raw, filter.class_)
     files = sorted(_files(folder, raw), key=lambda file: os.fsencode(file[1]))
-    described = np.lib.format.open_memmap(features, "w+", np.float16, (len(files), WIDTH))
-    with tempfile.TemporaryFile("w+", encoding="utf-8", newline="") as first_pass:
+    if not files:
+        raise UserError(f"{folder} is empty; put pictures there by dataset, or set filter.class to another.")
+    clip = _clip(filter)
+    with tempfile.TemporaryFile("w+", encoding="utf-8", newline="") as first_pass, _vectors(len(files)) as palettes:
+        described = np.lib.format.open_memmap(
+            features, "w+", np.float16, (len(files), WIDTH + (clip.width if clip else 0))
+        )
         writer = csv.DictWriter(first_pass, COLUMNS, lineterminator="\n", restval="")
         found = inspect_all(files, filter.max_megapixels, workers)
-        for i, (row, numbers) in enumerate(tqdm(found, "filter", len(files), unit="picture", disable=None)):
-            described[i] = numbers
+        for i, (row, vector) in enumerate(tqdm(found, "filter", len(files), unit="picture", disable=None)):
+            described[i, :WIDTH], palettes[i] = vector[:WIDTH], vector[WIDTH:]
             writer.writerow(columns(row) | {"file": _printable(row.file)})
+        rows = partial(_rows, first_pass)
+        group = groups([row["phash"] for row in rows()], filter.duplicate_distance)
+        names = [name for _, name in files]
+        usable = np.zeros(len(files), bool)
+        usable[[i for i, _ in _best(rows(), filter, group, names).values()]] = True
+        if clip:
+            _see(clip, files, rows(), described)
+        apart = distances(described[:, WIDTH:] if clip else palettes, usable)
+        rows = partial(_rows, first_pass, apart)
+        best = _best(rows(), filter, group, names)
+        if clip:
+            _centre(described, usable)
         described.flush()
-        group = groups([row["phash"] for row in _rows(first_pass)], filter.duplicate_distance)
-        distances = [None] * len(files)
-        judged = [_judge(row, distance, filter) for row, distance in zip(_rows(first_pass), distances, strict=True)]
-        best = _best(judged, group, [name for _, name in files])
-        counts: Counter[str] = Counter()
-        unfinished = manifest.with_name(f".{manifest.name}.tmp")
-        with unfinished.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n", extrasaction="ignore")
-            writer.writeheader()
-            for i, row in enumerate(_rows(first_pass)):
-                known = row | {"index": i, "class_distance": distances[i], "group": group[i]}
-                done = _whole(known, filter, best.get(group[i], (i, "")))
-                counts[done["reason"].split(":")[0].split(" of ")[0]] += 1
-                writer.writerow(done)
-        unfinished.replace(manifest)
-        return counts
+        return _write(rows(), filter, group, best, manifest)
+
+
+def _clip(filter: Filter) -> "Clip | None":
+    if filter.clip is None:
+        return None
+    from stages.images.quality.clip import Clip  # torch: seconds to import
+
+    return Clip(filter.clip)
+
+
+@contextlib.contextmanager
+def _vectors(count: int) -> Iterator[np.ndarray]:
+    """=> [count, COLOURS] float16 on disk, gone afterwards."""
+    with tempfile.TemporaryFile() as file:
+        yield np.memmap(file, np.float16, "w+", shape=(count, COLOURS))
+
+
+def _see(clip: "Clip", files: list[tuple[str, str]], rows: Iterator[dict], described: np.ndarray) -> None:
+    """CLIP's features of all that is a picture => `described`, beside what is there; zeros for the rest."""
+    seen = [i for i, row in enumerate(rows) if not row["problem"]]
+    found = clip.features(Path(files[i][0]) for i in seen)
+    for i, feature in zip(seen, tqdm(found, "clip", len(seen), unit="picture", disable=None), strict=True):
+        described[i, WIDTH:] = feature
+
+
+def _centre(described: np.ndarray, usable: np.ndarray) -> None:
+    """Features of a class [n, D], all of one direction more or less => what tells them apart, of length 1."""
+    middle = np.mean(described[:, WIDTH:], axis=0, where=usable[:, None], dtype=np.float64) if usable.any() else 0
+    for i in range(0, len(described), PIECE):
+        half = described[i : i + PIECE, WIDTH:].astype(np.float32)
+        blank = ~half.any(axis=1)
+        half -= middle
+        half /= np.maximum(np.linalg.norm(half, axis=1, keepdims=True), 1e-6)
+        half[blank] = 0
+        described[i : i + PIECE, WIDTH:] = half
+
+
+def _write(rows: Iterator[dict], filter: Filter, group: list[int], best: dict, manifest: Path) -> Counter:
+    """Rows with their groups and each group's best => `manifest`, whole or not at all => how many of each reason."""
+    counts: Counter[str] = Counter()
+    unfinished = manifest.with_name(f".{manifest.name}.tmp")
+    with unfinished.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n", extrasaction="ignore")
+        writer.writeheader()
+        for i, row in enumerate(rows):
+            done = _whole(row | {"index": i, "group": group[i]}, filter, best.get(group[i], (i, "")))
+            counts[done["reason"].split(":")[0].split(" of ")[0]] += 1
+            writer.writerow(done)
+    unfinished.replace(manifest)
+    return counts
 
 
 def class_folder(raw: Path, name: str) -> Path:
@@ -70,19 +132,20 @@ def class_folder(raw: Path, name: str) -> Path:
     raise UserError(f"{raw} has no class {name}{'? ' if near else ': '}{known} Set filter.class.")
 
 
-def _judge(row: dict, distance: float | None, filter: Filter) -> float:
-    """A row => its score; below 0 where it is rejected for itself."""
-    row["class_distance"] = distance
-    return -1.0 if reason(row, filter) else score(terms(row, filter))
+def _best(rows: Iterator[dict], filter: Filter, group: list[int], names: list[str]) -> dict[int, tuple[int, str]]:
+    """Rows and groups of near duplicates => for each group the row to keep, and its file's name.
 
-
-def _best(scores: list[float], group: list[int], names: list[str]) -> dict[int, tuple[int, str]]:
-    """Scores and groups of near duplicates => for each group the row to keep, and its file's name."""
-    best: dict[int, int] = {}
-    for i, (one, first) in enumerate(zip(scores, group, strict=True)):
-        if one >= 0 and (first not in best or one > scores[best[first]]):
-            best[first] = i
-    return {first: (i, names[i].rpartition("/")[2]) for first, i in best.items()}
+    Of copies of one picture the largest and least compressed is the original, unless it is clearly worse.
+    """
+    best: dict[int, tuple[float, int]] = {}
+    for i, (row, first) in enumerate(zip(rows, group, strict=True)):
+        if reason(row, filter):
+            continue
+        original = math.log2(min(row["width"], row["height"])) + 0.02 * (row["jpeg_quality"] or 100)
+        worth = score(terms(row, filter)) + 0.05 * original
+        if first not in best or worth > best[first][0]:
+            best[first] = (worth, i)
+    return {first: (i, names[i].rpartition("/")[2]) for first, (_, i) in best.items()}
 
 
 def _whole(row: dict, filter: Filter, best: tuple[int, str]) -> dict:
@@ -95,14 +158,16 @@ def _whole(row: dict, filter: Filter, best: tuple[int, str]) -> dict:
     return {**row, **{f"q_{name}": value for name, value in parts.items()}, **judged}
 
 
-def _rows(first_pass: TextIO) -> Iterator[dict]:
-    """The first pass's rows from its beginning, numbers as numbers again."""
+def _rows(first_pass: TextIO, apart: np.ndarray | None = None) -> Iterator[dict]:
+    """The first pass's rows from its beginning, numbers as numbers again, with distances to the class if known."""
     first_pass.seek(0)
-    for row in csv.DictReader(first_pass, COLUMNS):
+    for i, row in enumerate(csv.DictReader(first_pass, COLUMNS)):
         for name in NUMBERS:
-            row[name] = float(row[name]) if row[name] != "" else None
+            row[name] = float(row[name]) if row[name] else None
         for name in COUNTS:
-            row[name] = int(row[name]) if row[name] != "" else None
+            row[name] = int(row[name]) if row[name] else None
+        if apart is not None and not row["problem"]:
+            row["class_distance"] = float(f"{apart[i]:.2f}")
         yield row
 
 

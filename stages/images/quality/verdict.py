@@ -3,6 +3,7 @@
 import math
 
 from stages.images.params import Filter
+from stages.images.quality.measure import FRAMED
 
 TERMS = {"size": 1.0, "sharp": 2.0, "clean": 1.5, "plain": 2.0, "share": 1.5, "whole": 1.5, "typical": 1.5}
 
@@ -17,9 +18,11 @@ def reason(row: dict, filter: Filter) -> str:
         (longer > filter.max_aspect * shorter, f"long: {longer / shorter:.1f} times as long as wide"),
         (row["contrast"] < filter.min_contrast, f"empty: {row['contrast']:.0f} grey levels"),
         (row["sharpness"] < filter.min_sharpness, f"blurred: sharpness {row['sharpness']:.2f}"),
+        ((row["jpeg_quality"] or 100) < filter.min_jpeg_quality, f"blocky: JPEG quality {row['jpeg_quality']}"),
         (row["blocking"] > filter.max_blocking, f"blocky: {row['blocking']:.1f}"),
         (row["noise"] > filter.max_noise, f"noisy: {row['noise']:.0f} grey levels"),
-        (row["touching"] > filter.max_touching and _framed(row), f"cut off: {row['touching']:.0%} of a side"),
+        (_cut(row, filter), f"cut off: along {row['touching'] or 0:.1f} sides"),
+        (row["marks"] > filter.max_marks, f"marked: {row['marks']} letters all over it"),
         (
             row["class_distance"] is not None and row["class_distance"] > filter.max_class_distance,
             f"off-class: {row['class_distance'] or 0:.1f} deviations from the class",
@@ -33,9 +36,9 @@ def terms(row: dict, filter: Filter) -> dict[str, float]:
 
     size: its shorter side, on a scale of logarithms, up to four times the least; sharp: the sharpness, full from 0.5
     (an edge of two pixels); clean: free of blocking and noise; plain: how plain the border is; share: how near the
-    subject's part of the picture is to one to two thirds; whole: how little of a side the subject covers; typical: how
-    near the centre of the class. What cannot be known (a subject without plain border, a class without CLIP) counts as
-    half.
+    subject's part of the picture is to one to two thirds; whole: how little of the frame's sides the subject covers;
+    typical: how near it is to others of its class. What cannot be known (a subject without plain border, a class of too
+    few) counts as half.
     """
     shorter = min(row["width"], row["height"])
     share = row["subject_share"]
@@ -47,7 +50,7 @@ def terms(row: dict, filter: Filter) -> dict[str, float]:
         "clean": _part(1 - row["blocking"] / filter.max_blocking) * _part(1 - row["noise"] / filter.max_noise),
         "plain": row["border_plain"],
         "share": _part(min(share / 0.3, (1 - share) / 0.3)) if framed else 0.5,
-        "whole": 1 - row["touching"] if framed else 0.5,
+        "whole": _part(1 - row["touching"]) if framed and row["touching"] is not None else 0.5,
         "typical": 0.5 if distance is None else _part(1 - distance / filter.max_class_distance),
     }
 
@@ -59,7 +62,12 @@ def score(parts: dict[str, float]) -> float:
 
 def _framed(row: dict) -> bool:
     """Whether the border is plain enough to tell the subject from it."""
-    return row["border_plain"] >= 0.5
+    return row["border_plain"] >= FRAMED
+
+
+def _cut(row: dict, filter: Filter) -> bool:
+    """Whether the subject leaves the frame, as far as a flat ground lets one say."""
+    return row["touching"] is not None and row["border_flat"] >= FRAMED and row["touching"] > filter.max_touching
 
 
 def _part(value: float) -> float:

@@ -36,8 +36,7 @@ def _ground(image: Image.Image, background: str) -> tuple[int, int, int]:
     if image.mode != "RGBA":
         return border(np.asarray(image))[0]
     # What a transparent pixel's colour is, is chance (often black): only opaque borders have a colour.
-    colour, _ = border(np.asarray(flatten(image, WHITE)))
-    return colour
+    return border(np.asarray(flatten(image, WHITE)))[0]
 
 
 def _crop(image: Image.Image) -> tuple[int, int, int, int]:
