@@ -4,7 +4,7 @@ import functools
 from pathlib import Path
 
 import matplotlib
-from PIL import ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont
 
 FOLDER = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
 SLOT = "{}"
@@ -44,18 +44,27 @@ def wrap(text: str, face: ImageFont.FreeTypeFont, width: float) -> list[str]:
     return lines
 
 
-def write(
-    pen: ImageDraw.ImageDraw, place: tuple[float, float], line: str, face: object, *, ink: tuple, slot: tuple
-) -> None:
+def write(page: Image.Image, place: tuple[int, int], line: str, face: object, *, ink: tuple, slot: tuple) -> None:
     """One line at `place` (left, baseline), each slot of the word as a rounded bar of the colour `slot`."""
-    x, y = place
+    (x, y), pen = place, ImageDraw.Draw(page)
     for i, part in enumerate(line.split(SLOT)):
         if i:
-            width, height = _slot(face), face.size
-            pen.rounded_rectangle([x + 2, y - 0.78 * height, x + width - 2, y + 0.14 * height], 0.3 * height, slot)
-            x += width
+            mask = round_mask((round(_slot(face)) - 4, round(0.92 * face.size)), 0.3 * face.size)
+            page.paste(slot, (round(x) + 2, y - round(0.78 * face.size)), mask)
+            x += _slot(face)
         pen.text((x, y), part, ink, face, anchor="ls")
         x += face.getlength(part)
+
+
+def round_mask(size: tuple[int, int], radius: float, outline: int = 0) -> Image.Image:
+    """=> a mask of `size` with round corners, or only its edge, so strong; drawn four times as large, and so smooth."""
+    mask, box = Image.new("L", (4 * size[0], 4 * size[1]), 0), [0, 0, 4 * size[0] - 1, 4 * size[1] - 1]
+    pen = ImageDraw.Draw(mask)
+    if outline:
+        pen.rounded_rectangle(box, 4 * radius, outline=outline, width=5)
+    else:
+        pen.rounded_rectangle(box, 4 * radius, 255)
+    return mask.resize(size, Image.Resampling.BOX)
 
 
 def _length(text: str, face: ImageFont.FreeTypeFont) -> float:

@@ -1,8 +1,8 @@
 """The `render` section: which pictures are drawn with the word."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveInt, field_validator
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveInt, field_validator
 
 
 class Render(BaseModel):
@@ -11,7 +11,9 @@ class Render(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     prompts: dict[str, str] = Field(min_length=1, description="Name => prompt; {} is where the word goes.")
-    seeds: list[NonNegativeInt] = Field(min_length=1, description="A picture for each; both words get the same noise.")
+    seeds: list[Annotated[int, Field(ge=0, lt=2**63)]] = Field(
+        min_length=1, description="A picture for each; both words get the same noise."
+    )
     steps: PositiveInt = Field(50, le=1000, description="Denoising steps.")
     guidance_scale: NonNegativeFloat = Field(
         7.5, description="Classifier-free guidance (Ho and Salimans 2022); 1: none."

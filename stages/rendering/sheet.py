@@ -4,13 +4,15 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageDraw
 
-from stages.rendering.lettering import fitted, font, wrap, write
+from stages.rendering.lettering import fitted, font, round_mask, wrap, write
 
-MARGIN, LABEL, GAP, GROUP_GAP, ROW_GAP, RADIUS = 64, 250, 10, 44, 16, 10
-PAPER, INK, FAINT, LINE = (251, 250, 247), (29, 29, 33), (118, 115, 108), (224, 220, 211)
-ACCENT, ACCENT_PALE, GREY_PALE = (186, 70, 20), (246, 217, 199), (226, 223, 216)
-STRIP = 128
-LEADING = 1.42
+MARGIN, TITLE, HEADS, RADIUS, LEADING = 64, 92, 92, 10, 1.42
+GAP, ROW_GAP, GROUP_GAP, STRIP_GAP = 10, 16, 44, 34
+PAPER, INK, FAINT = (251, 250, 247), (29, 29, 33), (112, 109, 102)
+ACCENT, PALE = (186, 70, 20), (246, 217, 199)
+STRIP_ROWS = 2
+LONG = 60  # letters; prompts of more are written smaller, in a wider column
+NOTES = {"initializer": "the word that it started from", "word": "the new word"}
 
 
 @dataclass(frozen=True)
@@ -24,118 +26,132 @@ class Story:
     shown: list[Image.Image]
 
 
-def grid(story: Story) -> Image.Image:
-    """=> RGB. Every label has its room: columns widen for nothing, rows grow with the text beside them."""
-    cell = _cell_size(story)
-    across = len(story.seeds) * cell[0] + (len(story.seeds) - 1) * GAP
+@dataclass(frozen=True)
+class Plan:
+    """Sizes in pixels that follow from a story: where columns begin, a cell, a subject's columns, both, the strip."""
+
+    left: int
+    cell: tuple[int, int]
+    across: int
+    content: int
+    strip: int
+    strip_across: int
+    strip_rows: int
+
+    @property
+    def heads(self) -> int:
+        """Where the strip ends and the heads of the columns begin."""
+        return MARGIN + TITLE + (self.strip_rows * (self.strip + GAP) + STRIP_GAP if self.strip_rows else 0)
+
+
+def plan(story: Story) -> Plan:
+    """=> sizes: a picture is at least 160 px wide, more where there is room and more to see."""
+    image = next(iter(story.pictures.values()))
+    width = {1: 280, 2: 240, 3: 200, 4: 200}.get(len(story.seeds), 160) + (56 if image.width >= 256 else 0)
+    across = len(story.seeds) * (width + GAP) - GAP
     content = 2 * across + GROUP_GAP
-    content = max(content, 560)
-    across = (content - GROUP_GAP) // 2
-    left = MARGIN + LABEL
-    lines = {key: wrap(prompt, font(_label_size(prompt)), LABEL - 34) for key, prompt in story.prompts.items()}
-    heights = {key: max(cell[1], _text_height(lines[key], _label_size(story.prompts[key]))) for key in lines}
-    strip_rows = _rows(len(story.shown), content)
-    top_of_heads = MARGIN + 92 + strip_rows * (STRIP + GAP) + (34 if strip_rows else 0)
-    height = top_of_heads + 92 + sum(heights.values()) + ROW_GAP * (len(heights) - 1) + MARGIN
-    page = Image.new("RGB", (left + content + MARGIN, height), PAPER)
+    strip_across = max(1, min(len(story.shown), content // 120))
+    long = any(len(prompt) > LONG for prompt in story.prompts.values())
+    return Plan(
+        left=MARGIN + (340 if long else 250),
+        cell=(width, max(1, round(width * image.height / image.width))),
+        across=across,
+        content=content,
+        strip=min(200, (content + GAP) // strip_across - GAP),
+        strip_across=strip_across,
+        strip_rows=min(STRIP_ROWS, -(-len(story.shown) // strip_across)),
+    )
+
+
+def grid(story: Story) -> Image.Image:
+    """=> RGB. Every label has its room: rows grow with the text beside them."""
+    sizes = plan(story)
+    labels = {key: _Label(prompt, sizes.left - MARGIN - 34) for key, prompt in story.prompts.items()}
+    heights = {key: max(sizes.cell[1], label.height) for key, label in labels.items()}
+    height = sizes.heads + HEADS + sum(heights.values()) + ROW_GAP * (len(heights) - 1) + MARGIN
+    page = Image.new("RGB", (sizes.left + sizes.content + MARGIN, height), PAPER)
     _title(page, story)
-    _strip(page, story.shown, (left, MARGIN + 92), content)
-    _heads(page, story, [left, left + across + GROUP_GAP], top_of_heads, across)
-    top = top_of_heads + 92
-    for key, prompt in story.prompts.items():
-        _label(page, lines[key], top, cell[1], _label_size(prompt))
+    _strip(page, story.shown, sizes)
+    _heads(page, story, sizes)
+    top = sizes.heads + HEADS
+    for key, label in labels.items():
+        label.write(page, top, heights[key])
         for g, subject in enumerate(story.subjects):
             for s, seed in enumerate(story.seeds):
-                x = left + g * (across + GROUP_GAP) + s * (cell[0] + GAP)
-                _place(page, story.pictures[key, subject, seed], (x, top), cell)
+                x = sizes.left + g * (sizes.across + GROUP_GAP) + s * (sizes.cell[0] + GAP)
+                _place(page, story.pictures[key, subject, seed], (x, top), sizes.cell)
         top += heights[key] + ROW_GAP
     return page
 
 
-def _cell_size(story: Story) -> tuple[int, int]:
-    """=> width and height of a cell in px: at least 160 wide, in the shape of the pictures."""
-    image = next(iter(story.pictures.values()))
-    width = 200 if len(story.seeds) <= 4 else 160
-    return width, round(width * image.height / image.width)
+class _Label:
+    """A prompt beside its row, in the middle of it; a long one in smaller letters."""
 
+    def __init__(self, prompt: str, width: int) -> None:
+        self._size = 20 if len(prompt) <= LONG else 15
+        self._lines = wrap(prompt, font(self._size), width)
+        self.height = round(len(self._lines) * self._size * LEADING)
 
-def _label_size(prompt: str) -> int:
-    return 20 if len(prompt) <= 60 else 15
-
-
-def _text_height(lines: list[str], size: int) -> int:
-    return round(len(lines) * size * LEADING)
-
-
-def _rows(count: int, width: int) -> int:
-    """Rows that the pictures shown take; two at the most, the others are counted."""
-    return min(2, -(-count // ((width + GAP) // (STRIP + GAP))))
+    def write(self, page: Image.Image, top: int, height: int) -> None:
+        face = font(self._size)
+        first = top + (height - self.height) / 2 + self._size
+        for i, line in enumerate(self._lines):
+            write(page, (MARGIN, round(first + i * self._size * LEADING)), line, face, ink=INK, slot=PALE)
 
 
 def _title(page: Image.Image, story: Story) -> None:
-    pen, width = ImageDraw.Draw(page), page.width - 2 * MARGIN
-    count = len(story.shown)
+    pen, width, count = ImageDraw.Draw(page), page.width - 2 * MARGIN, len(story.shown)
     word, known = story.subjects["word"], story.subjects["initializer"]
-    seen = f", learnt from {count} picture{'' if count == 1 else 's'}" if count else ""
-    text, face = fitted(f"{word}{seen}", 38, width, bold=True)
+    text, face = fitted(f"{word}, learnt from {count} picture{'' if count == 1 else 's'}", 38, width, bold=True)
     pen.text((MARGIN, MARGIN + 22), text, INK, face, anchor="ls")
     text, face = fitted(f"Same prompt, same noise, same frozen model. Only “{known}” becomes {word}.", 19, width)
     pen.text((MARGIN, MARGIN + 58), text, FAINT, face, anchor="ls")
 
 
-def _strip(page: Image.Image, shown: list[Image.Image], place: tuple[int, int], width: int) -> None:
-    if not shown:
-        return
-    left, top = place
-    pen, across = ImageDraw.Draw(page), (width + GAP) // (STRIP + GAP)
-    room = across * _rows(len(shown), width)
+def _strip(page: Image.Image, shown: list[Image.Image], sizes: Plan) -> None:
+    """The training pictures, in two rows at the most; the others are counted."""
+    pen, side, room = ImageDraw.Draw(page), sizes.strip, sizes.strip_across * sizes.strip_rows
     kept = shown if len(shown) <= room else shown[: room - 1]
-    for i, picture in enumerate(kept):
-        _place(page, picture, (left + i % across * (STRIP + GAP), top + i // across * (STRIP + GAP)), (STRIP, STRIP))
+    places = [
+        (
+            sizes.left + i % sizes.strip_across * (side + GAP),
+            MARGIN + TITLE + i // sizes.strip_across * (side + GAP),
+        )
+        for i in range(room)
+    ]
+    for picture, place in zip(kept, places, strict=False):
+        _place(page, picture, place, (side, side))
     if len(kept) < len(shown):
-        i = room - 1
-        x, y = left + i % across * (STRIP + GAP), top + i // across * (STRIP + GAP)
-        pen.text((x + STRIP / 2, y + STRIP / 2), f"+ {len(shown) - len(kept)}", FAINT, font(20), anchor="mm")
-    middle = top + STRIP / 2
-    pen.text((MARGIN, middle - 6), "What it saw", INK, font(20), anchor="ls")
-    pen.text((MARGIN, middle + 18), "the training pictures", FAINT, font(15), anchor="ls")
+        x, y = places[-1]
+        pen.text((x + side / 2, y + side / 2), f"+ {len(shown) - len(kept)}", FAINT, font(20), anchor="mm")
+    middle = MARGIN + TITLE + side / 2
+    pen.text((MARGIN, middle - 4), "What it saw", INK, font(20), anchor="ls")
+    pen.text((MARGIN, middle + 20), "the training pictures", FAINT, font(15), anchor="ls")
 
 
-def _heads(page: Image.Image, story: Story, lefts: list[int], top: int, across: int) -> None:
-    pen = ImageDraw.Draw(page)
-    notes = {"initializer": "the word that it started from", "word": "the new word"}
-    for left, (subject, written) in zip(lefts, story.subjects.items(), strict=True):
-        colour = ACCENT if subject == "word" else FAINT
-        pen.rounded_rectangle([left, top, left + across - 1, top + 3], 2, colour)
-        note = notes[subject]
-        room = across - font(15).getlength(note) - 24
-        text, face = fitted(written, 26, max(room, across / 2), bold=True)
-        pen.text((left, top + 40), text, ACCENT if subject == "word" else INK, face, anchor="ls")
-        x = left + face.getlength(text) + 14
-        note, face = fitted(note, 15, across - (x - left))
-        pen.text((x, top + 40), note, FAINT, face, anchor="ls")
+def _heads(page: Image.Image, story: Story, sizes: Plan) -> None:
+    pen, top = ImageDraw.Draw(page), sizes.heads
     pen.text((MARGIN, top + 40), "Prompt", FAINT, font(15), anchor="ls")
-    for left in lefts:
+    for g, (subject, written) in enumerate(story.subjects.items()):
+        left = sizes.left + g * (sizes.across + GROUP_GAP)
+        rule, ink = (ACCENT, ACCENT) if subject == "word" else (FAINT, INK)
+        pen.rounded_rectangle([left, top, left + sizes.across - 1, top + 3], 2, rule)
+        text, face = fitted(written, 26, 0.75 * sizes.across, bold=True)
+        pen.text((left, top + 40), text, ink, face, anchor="ls")
+        used = face.getlength(text) + 14
+        if font(15).getlength(NOTES[subject]) <= sizes.across - used:
+            pen.text((left + used, top + 40), NOTES[subject], FAINT, font(15), anchor="ls")
         for s, seed in enumerate(story.seeds):
-            width = (across - (len(story.seeds) - 1) * GAP) / len(story.seeds)
-            pen.text((left + s * (width + GAP), top + 76), f"seed {seed}", FAINT, font(13), anchor="ls")
-
-
-def _label(page: Image.Image, lines: list[str], top: int, height: int, size: int) -> None:
-    """A prompt beside its row, in the middle of it where it is shorter."""
-    pen, face = ImageDraw.Draw(page), font(size)
-    first = top + max(0, (height - _text_height(lines, size)) / 2) + size
-    for i, line in enumerate(lines):
-        write(pen, (MARGIN, round(first + i * size * LEADING)), line, face, ink=INK, slot=ACCENT_PALE)
+            text, face = fitted(f"seed {seed}", 13, sizes.cell[0])
+            pen.text((left + s * (sizes.cell[0] + GAP), top + 76), text, FAINT, face, anchor="ls")
 
 
 def _place(page: Image.Image, picture: Image.Image, place: tuple[int, int], size: tuple[int, int]) -> None:
-    """A picture with round corners; whole, in the middle of its place."""
-    small = picture.convert("RGB")
-    factor = min(size[0] / small.width, size[1] / small.height)
-    fit = (max(1, round(small.width * factor)), max(1, round(small.height * factor)))
-    small = small.resize(fit, Image.Resampling.LANCZOS)
-    mask = Image.new("L", (4 * fit[0], 4 * fit[1]), 0)
-    ImageDraw.Draw(mask).rounded_rectangle([0, 0, 4 * fit[0] - 1, 4 * fit[1] - 1], 4 * RADIUS, 255)
-    mask = mask.resize(fit, Image.Resampling.LANCZOS)
-    page.paste(small, (place[0] + (size[0] - fit[0]) // 2, place[1] + (size[1] - fit[1]) // 2), mask)
+    """A picture with round corners and a hairline around it; whole, in the middle of its place."""
+    factor = min(size[0] / picture.width, size[1] / picture.height)
+    fit = (max(1, round(picture.width * factor)), max(1, round(picture.height * factor)))
+    small = picture.convert("RGB").resize(fit, Image.Resampling.LANCZOS)
+    mask, edge = round_mask(fit, RADIUS), round_mask(fit, RADIUS, outline=28)
+    corner = (place[0] + (size[0] - fit[0]) // 2, place[1] + (size[1] - fit[1]) // 2)
+    page.paste(small, corner, mask)
+    page.paste(INK, (*corner, corner[0] + fit[0], corner[1] + fit[1]), edge)

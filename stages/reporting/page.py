@@ -54,7 +54,7 @@ def _curated(folder: Path, rows: list[dict]) -> list[dict]:
 def _rows(folder: Path, index: dict, figures: dict) -> list[dict]:
     """The index of the renders => for each prompt its parts around the word, and both subjects' pictures."""
     rows = []
-    for key, prompt in index["prompts"].items():
+    for key in dict.fromkeys(cell["prompt"] for cell in index["cells"]):
         groups = []
         for subject in SUBJECTS:
             cells = [cell for cell in index["cells"] if (cell["prompt"], cell["subject"]) == (key, subject)]
@@ -66,7 +66,7 @@ def _rows(folder: Path, index: dict, figures: dict) -> list[dict]:
                     "cells": [cell | {"uri": picture(folder / cell["file"])} for cell in cells],
                 }
             )
-        rows.append({"key": key, "parts": prompt.split("{}"), "groups": groups})
+        rows.append({"key": key, "parts": index["prompts"][key].split("{}"), "groups": groups})
     return rows
 
 

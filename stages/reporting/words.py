@@ -13,6 +13,12 @@ def plural(count: int, thing: str) -> str:
     return f"{number(count)} {thing}{'' if count == 1 else 's'}"
 
 
+def percent(value: float, error: float) -> tuple[str, str]:
+    """=> both with as many decimals as the error is worth."""
+    digits = 1 if error >= 0.1 else 2
+    return f"{value:.{digits}f}\u00a0%".replace("-", "−"), f"{error:.{digits}f}"
+
+
 def lead(pictures: int, vectors: int, width: int) -> str:
     """=> what was done, for somebody who has never heard of it."""
     taught = plural(pictures, "picture")
@@ -25,7 +31,7 @@ def lead(pictures: int, vectors: int, width: int) -> str:
 def verdict(train: dict, known: str) -> dict:
     """train.json, the initializer word => whether the word was learnt, and a sentence that says so honestly."""
     fall = train["fall_percent"]
-    size = f"{abs(fall):.1f} % (± {train['fall_stderr_percent']:.1f})"
+    size = "{} (± {})".format(*percent(abs(fall), train["fall_stderr_percent"]))
     measured = "On pictures that were held out, the model’s denoising error with the new word is"
     when = f"at step {train['best_step']:,} of {train['steps_run']:,}"
     stopped = "; training stopped by itself, with no more to be gained" if train["stopped_early"] else ""
@@ -41,13 +47,14 @@ def verdict(train: dict, known: str) -> dict:
 
 def tiles(figures: dict, train: dict, word: dict, known: str) -> list[dict]:
     """metrics.json, train.json, the word's file => the few figures that matter: value, error, what it means."""
+    fall = percent(train["fall_percent"], train["fall_stderr_percent"])
     shown = [
         _share(figures, "recovered_share", "Likeness", f"of the way from “{known}” to real pictures, as CLIP sees it"),
         _share(figures, "dino_recovered_share", "Likeness, by DINO", "the same way, as DINO sees it"),
         {
             "name": "Denoising error",
-            "value": f"{-train['fall_percent']:+.1f} %".replace("-", "−"),
-            "error": f"± {train['fall_stderr_percent']:.1f}",
+            "value": ("−" if fall[0][0] != "−" else "+") + fall[0].lstrip("−"),
+            "error": f"± {fall[1]}",
             "note": f"on held-out pictures, against “{known}”",
         },
         _share(figures, "prompt_following_kept", "Prompt", f"as true to the rest of the prompt as “{known}”"),
@@ -55,7 +62,7 @@ def tiles(figures: dict, train: dict, word: dict, known: str) -> list[dict]:
             "name": "Learnt",
             "value": f"{word['vectors'] * word['width']:,}",
             "error": "numbers",
-            "note": f"{plural(word['vectors'], 'vector')} of {word['width']}, a file of {word['bytes'] / 1000:.1f} kB",
+            "note": f"{plural(word['vectors'], 'vector')} of {word['width']}, in a file of {word['bytes']:,} bytes",
         },
     ]
     return [tile for tile in shown if tile]
@@ -79,4 +86,4 @@ def _share(figures: dict, key: str, name: str, note: str) -> dict | None:
     if key not in figures:
         return None
     value, error = 100 * figures[key], 100 * figures[f"{key}_stderr"]
-    return {"name": name, "value": f"{value:.0f} %".replace("-", "−"), "error": f"± {error:.0f}", "note": note}
+    return {"name": name, "value": f"{value:.0f}\u00a0%".replace("-", "−"), "error": f"± {error:.0f}", "note": note}
