@@ -1,5 +1,6 @@
 """What happens around the `main()` of every stage: its name, its time, and one sentence instead of a traceback."""
 
+import errno
 import functools
 import os
 import sys
@@ -8,7 +9,16 @@ from collections.abc import Callable
 
 from stages import UserError
 
-NO_SPACE = 28
+NOT_WRITABLE = {
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOTDIR,
+    errno.EEXIST,
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+}
 
 
 def stage(main: Callable[[], str]) -> Callable[[], None]:
@@ -25,7 +35,7 @@ def stage(main: Callable[[], str]) -> Callable[[], None]:
         except UserError as error:
             raise SystemExit(f"{name}: {error}") from None
         except OSError as error:
-            if not isinstance(error, PermissionError) and error.errno != NO_SPACE:
+            if error.errno not in NOT_WRITABLE:
                 raise
             raise SystemExit(
                 f"{name}: {error.strerror}: {error.filename}; make room or allow writing there, and run again."

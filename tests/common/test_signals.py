@@ -1,0 +1,28 @@
+"""A first signal is a wish, a second one an order."""
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+import os, signal, sys
+from stages.common.signals import Stop
+stop = Stop()
+assert not stop()
+os.kill(os.getpid(), signal.{name})
+assert stop() and stop.received == signal.{name}
+print("noted", flush=True)
+os.kill(os.getpid(), signal.{name})
+print("still here", flush=True)
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_the_first_is_noted_and_the_second_ends_the_process(name: str):
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM.format(name=name)], capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "noted\n"
+    assert done.returncode == -getattr(signal, name)

@@ -1,0 +1,68 @@
+"""Trackers: real ones, offline, with their real files; and none at all."""
+
+import json
+from pathlib import Path
+
+import pytest
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState, PartialState
+from PIL import Image
+
+from stages.common.trackers import Trackers
+
+PARAMS = {"train": {"steps": 3, "captions": None, "lr_scheduler": "cosine"}}
+
+
+@pytest.fixture(autouse=True)
+def nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """No key and no run of before, whoever runs this."""
+    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_RUN_ID"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    monkeypatch.chdir(tmp_path)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+    PartialState._reset_state()
+
+
+def trackers(names: list[str], folder: Path, resumed: bool = False) -> Trackers:
+    AcceleratorState._reset_state(reset_partial_state=True)
+    return Trackers(Accelerator(cpu=True, log_with=names or None), PARAMS, folder, "0123abcd", resumed)
+
+
+def test_none_is_an_object_too_and_writes_nothing(tmp_path: Path):
+    made = trackers([], tmp_path)
+    made.log({"loss": 1.0}, 1)
+    made.picture("progress", Image.new("RGB", (8, 8)), 1)
+    made.finish()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_dvclive_has_curves_params_and_pictures_and_goes_on_where_it_was(tmp_path: Path):
+    made = trackers(["dvclive"], tmp_path)
+    for step in (1, 2):
+        made.log({"loss": 1 / step}, step)
+    made.picture("progress", Image.new("RGB", (8, 8), "red"), 2)
+    made.finish()
+    made = trackers(["dvclive"], tmp_path, resumed=True)
+    made.log({"loss": 0.25}, 3)
+    made.finish()
+    live = tmp_path / "dvclive"
+    rows = (live / "plots" / "metrics" / "loss.tsv").read_text().split("\n")
+    assert [row.split("\t")[0] for row in rows if row] == ["step", "1", "2", "3"]
+    assert json.loads((live / "metrics.json").read_text())["loss"] == 0.25
+    assert "train.steps: 3" in (live / "params.yaml").read_text()
+    assert (live / "plots" / "images" / "progress-000002.png").is_file()
+    assert not (tmp_path / "dvc.yaml").exists(), "DVC's own files are the pipeline's"
+
+
+def test_wandb_without_a_key_is_offline_and_its_run_file_is_there(tmp_path: Path):
+    made = trackers(["wandb"], tmp_path)
+    made.log({"loss": 0.5}, 1)
+    made.picture("progress", Image.new("RGB", (8, 8), "red"), 1)
+    made.finish()
+    (file,) = tmp_path.rglob("run-0123abcd.wandb")
+    assert file.parent.name.startswith("offline-run-")
+    assert b"loss" in file.read_bytes()
+    assert list(tmp_path.rglob("progress_1_*.png"))

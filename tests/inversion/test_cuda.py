@@ -1,0 +1,95 @@
+"""What only a GPU can show: the step captured as a graph, half precision that overflows, memory that runs out."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from stages.inversion.checkpoint import State
+from stages.inversion.compute import Speed
+from stages.inversion.params import Train
+from stages.inversion.pictures import examples
+from stages.inversion.run import teach
+from stages.models import device as machine
+from stages.models.backbone import open_backbone
+from stages.models.params import Model
+from tests.inversion.world import BRISK, CONCEPT, Notebook, Solo
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+
+def run(
+    folder: Path,
+    curated: Path,
+    *,
+    graph: bool = True,
+    micro_batch: int | None = None,
+    checkpointing: bool | None = False,
+    precision: str = "no",
+    deterministic: bool = True,
+    notebook: Notebook | None = None,
+    **recipe: object,
+) -> State:
+    """=> the state after a training on the GPU."""
+    device = machine.pick("cuda")
+    machine.prepare(device, threads=1, processes=1, deterministic=deterministic, memory_gib=None, tf32=False)
+    return teach(
+        open_backbone(Model(base=str(folder)), CONCEPT, device, machine.DTYPES[precision]),
+        CONCEPT,
+        Train(**{**BRISK, "mixed_precision": precision, **recipe}),
+        examples(curated),
+        how=Speed(micro_batch=micro_batch, gradient_checkpointing=checkpointing, graph=graph),
+        crew=Solo(),
+        found=None,
+        around=(notebook or Notebook()).surroundings(),
+    )
+
+
+@pytest.mark.parametrize("precision", ["no", "fp16", "bf16"])
+def test_a_graph_computes_what_its_function_computes(folder: Path, curated: Path, precision: str):
+    states = [run(folder, curated, graph=graph, precision=precision) for graph in (False, True)]
+    assert np.array_equal(states[0].vectors, states[1].vectors)
+    assert np.array_equal(states[0].cells, states[1].cells)
+
+
+def test_the_same_bytes_twice_in_every_micro_batch(folder: Path, curated: Path):
+    for micro_batch in (1, 3, 4):
+        states = [run(folder, curated, micro_batch=micro_batch, precision="fp16") for _ in range(2)]
+        assert np.array_equal(states[0].vectors, states[1].vectors)
+
+
+def test_recomputed_activations_can_be_captured(folder: Path, curated: Path):
+    states = [run(folder, curated, checkpointing=checkpointing) for checkpointing in (False, True)]
+    np.testing.assert_allclose(states[0].vectors, states[1].vectors, atol=1e-5)
+
+
+def test_the_word_is_that_of_the_cpu(folder: Path, curated: Path):
+    from tests.inversion.world import opened
+    from tests.inversion.world import run as on_the_cpu
+
+    there = on_the_cpu(opened(folder), curated)
+    np.testing.assert_allclose(run(folder, curated).vectors, there.vectors, atol=1e-4)
+
+
+def test_progress_is_drawn_beside_the_graph(folder: Path, curated: Path):
+    notebook = Notebook()
+    run(folder, curated, notebook=notebook, progress_every=3, precision="fp16")
+    assert sorted(notebook.pictures) == [0, 3, 6]
+    assert notebook.pictures[0].std() > 1
+
+
+def test_when_memory_runs_out_the_micro_batch_is_halved_and_the_word_is_the_same(folder: Path, curated: Path):
+    """A share of memory in which 256 samples do not fit but some do."""
+    recipe = {"batch_size": 256, "steps": 2, "flip": False}
+    whole = run(folder, curated, **recipe)
+    torch.cuda.empty_cache()
+    used = torch.cuda.memory_reserved()
+    total = torch.cuda.get_device_properties(0).total_memory
+    try:
+        torch.cuda.set_per_process_memory_fraction((used + 100 * 2**20) / total)
+        small = run(folder, curated, checkpointing=None, **recipe)
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    assert small.micro_batch < 256
+    np.testing.assert_allclose(small.vectors, whole.vectors, atol=1e-4)
