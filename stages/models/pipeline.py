@@ -75,8 +75,9 @@ def open_pipeline(
 
 
 def _sampler(model: Model, name: str | None) -> SchedulerMixin:
-    # Latents are no pictures: nothing is clipped, unless the base model says so itself.
-    settings = {"clip_sample": False, **load_settings(DDPMScheduler, model, "scheduler")}
+    # What Stable Diffusion was published with, where a base model is silent: latents are no pictures, so nothing is
+    # clipped; and PNDM takes no Runge-Kutta steps first, which would each cost four.
+    settings = {"clip_sample": False, "skip_prk_steps": True, **load_settings(DDPMScheduler, model, "scheduler")}
     if name in NO_ZERO_SNR and settings.get("rescale_betas_zero_snr"):
         raise UserError(
             f"`render.scheduler` {name} cannot draw with {model.base}, which was trained down to pure noise "
