@@ -166,11 +166,17 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = True
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_: object) -> None:
+        """Silence: a client that goes away is what the tests are about."""
+
+
 @contextlib.contextmanager
 def serve(kaggle: Kaggle, monkeypatch: pytest.MonkeyPatch, home: str) -> Iterator[Kaggle]:
     """`kaggle` on a free port, this process's environment such that the real client finds it, and no credentials."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"kaggle": kaggle}))
-    server.daemon_threads = True
+    server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"kaggle": kaggle}))
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
     for name in (
         "KAGGLE_API_TOKEN",

@@ -94,9 +94,9 @@ def eight_bits(image: Image.Image, transparent: bool) -> Image.Image:
 
 
 def flatten(image: Image.Image, colour: tuple[int, int, int]) -> Image.Image:
-    """RGBA over a plain colour => RGB; RGB as it is."""
+    """RGBA over a plain colour => RGB; RGB is given back as it is."""
     if image.mode != "RGBA":
-        return image.convert("RGB")
+        return image
     ground = Image.new("RGB", image.size, colour)
     ground.paste(image, mask=image.getchannel("A"))
     return ground

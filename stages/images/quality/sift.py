@@ -135,14 +135,14 @@ def class_folder(raw: Path, name: str) -> Path:
 def _best(rows: Iterator[dict], filter: Filter, group: list[int], names: list[str]) -> dict[int, tuple[int, str]]:
     """Rows and groups of near duplicates => for each group the row to keep, and its file's name.
 
-    Of copies of one picture the largest and least compressed is the original, unless it is clearly worse.
+    Of copies of one picture the original is the largest, for its sharpness, and least compressed.
     """
     best: dict[int, tuple[float, int]] = {}
     for i, (row, first) in enumerate(zip(rows, group, strict=True)):
         if reason(row, filter):
             continue
-        original = math.log2(min(row["width"], row["height"])) + 0.02 * (row["jpeg_quality"] or 100)
-        worth = score(terms(row, filter)) + 0.05 * original
+        detail = min(row["width"], row["height"]) * max(row["sharpness"], 0.01)
+        worth = math.log2(detail) + 0.02 * (row["jpeg_quality"] or 100)
         if first not in best or worth > best[first][0]:
             best[first] = (worth, i)
     return {first: (i, names[i].rpartition("/")[2]) for first, (_, i) in best.items()}
