@@ -2,45 +2,26 @@
 
 import contextlib
 import hashlib
-import io
 import json
 import os
 import subprocess
 import sys
-import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from stages import UserError
 from stages.images.params import Dataset
 from stages.images.sources import kaggle as client
 from stages.images.sources.fetch import fetch
+from starter.attributes import NAME
+from tests.images.archives import archive, drawn
 from tests.images.loopback import Kaggle, serve
 
 Setup = Callable[..., Kaggle]
-
-
-def archive(classes: int, each: int, seed: int = 0) -> bytes:
-    """The layout of the set that the story's author took: every picture twice, dataset/ and dataset/dataset/."""
-    random = np.random.default_rng(seed)
-    shared = [Image.fromarray(random.integers(0, 256, (12, 12, 3), np.uint8)) for _ in range(20)]
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as packed:
-        for number in range(classes):
-            for i in range(each):
-                picture = io.BytesIO()
-                image = shared[i % 20].copy()
-                image.putpixel((0, 0), (number % 256, i % 256, i // 256))
-                image.save(picture, "PNG")
-                name = f"Class{number:03d}/{hashlib.md5(picture.getvalue()).hexdigest()}.png"
-                packed.writestr(f"dataset/{name}", picture.getvalue())
-                packed.writestr(f"dataset/dataset/{name}", picture.getvalue())
-    return file.getvalue()
 
 
 SMALL = archive(4, 50)
@@ -99,6 +80,19 @@ def test_ten_thousand_files_cut_at_five_places_come_whole(start: Setup, tmp_path
     assert [heard["range"] for kind, heard in kaggle.asked if kind == "GET" and "range" in heard] == [
         f"bytes={sum(cuts[: i + 1])}-" for i in range(5)
     ]
+
+
+def test_a_drawn_set_cut_at_five_random_places_comes_whole(start: Setup, tmp_path: Path):
+    content = drawn([NAME, "Tidefin", "Mossback"], tmp_path / "drawn")
+    cuts = np.random.default_rng().integers(1, len(content) // 6, 5).tolist()
+    kaggle = start(archives={1: content}, cuts=list(cuts))
+    receipt = get(tmp_path)
+    assert kaggle.cuts == [], f"cut after {cuts}"
+    assert receipt["sha256"] == hashlib.sha256(content).hexdigest(), f"cut after {cuts}"
+    assert receipt["classes"] == dict.fromkeys(sorted([NAME, "Tidefin", "Mossback"]), 52)
+    assert receipt["left_out"] == {"equal content": 156}
+    for path in (tmp_path / "drawn").glob("*/*"):
+        assert (tmp_path / "raw" / path.parent.name / path.name).read_bytes() == path.read_bytes()
 
 
 def test_a_killed_download_goes_on_in_the_next_run(start: Setup, tmp_path: Path):
