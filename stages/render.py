@@ -30,6 +30,8 @@ RENDERS, GRID, SCRATCH = Path("data/renders"), Path("data/grid.png"), Path(".scr
 def main() -> str:
     """The word and the base model => a picture for every prompt, subject and seed, and one picture of them all."""
     params = load("render", "model", "concept", "runtime")
+    if not WORD.is_file():
+        raise UserError(f"{WORD} is not here; run `dvc repro train`.")
     wanted, known = cells(params.render, params.concept), _known(params)
 
     def place(cell: Cell) -> Path:
@@ -61,8 +63,6 @@ def _painter(params: SimpleNamespace) -> Painter:
         tf32=False,
     )
     pipeline = open_pipeline(params.model, params.render.scheduler, device, DTYPES[params.render.precision])
-    if not WORD.is_file():
-        raise UserError(f"{WORD} is not here; run `dvc repro train`.")
     add_word(pipeline, params.concept.placeholder_token, WORD)
     return Painter(pipeline, params.render, params.concept.placeholder_token)
 
