@@ -1,4 +1,4 @@
-"""Archives of the layout of the set that the story's author took: every picture twice, dataset/ and dataset/dataset/."""
+"""Archives laid out as the set that the story's author took: every picture twice, dataset/ and dataset/dataset/."""
 
 import hashlib
 import io
