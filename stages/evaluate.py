@@ -57,7 +57,13 @@ def _index(folder: Path, maker: str) -> dict:
 
 
 def _pictures(folder: Path, rows: list[dict]) -> list[Image.Image]:
-    return [Image.open(folder / row["file"]).convert("RGB") for row in rows]
+    pictures = []
+    for row in rows:
+        try:
+            pictures.append(Image.open(folder / row["file"]).convert("RGB"))
+        except OSError as error:
+            raise UserError(f"{folder / row['file']} cannot be read ({error}); run `dvc repro`.") from None
+    return pictures
 
 
 if __name__ == "__main__":

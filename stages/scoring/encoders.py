@@ -21,9 +21,9 @@ class Clip:
     """CLIP (Radford et al. 2021): pictures and sentences in one space."""
 
     def __init__(self, source: str, device: torch.device) -> None:
-        logging.disable_progress_bar()
+        _quiet()
         with _one_sentence("evaluate.clip", source):
-            self._model = CLIPModel.from_pretrained(source, use_safetensors=True).eval().to(device)
+            self._model = _whole(CLIPModel, source).to(device)
             self._tokenizer = CLIPTokenizer.from_pretrained(source)
             self._processor = AutoImageProcessor.from_pretrained(source, backend="pil")
 
@@ -51,9 +51,9 @@ class Dino:
     """DINO (Caron et al. 2021; Oquab et al. 2023): sees which individual it is more than what kind of thing."""
 
     def __init__(self, source: str, device: torch.device) -> None:
-        logging.disable_progress_bar()
+        _quiet()
         with _one_sentence("evaluate.dino", source):
-            self._model = AutoModel.from_pretrained(source, use_safetensors=True).eval().to(device)
+            self._model = _whole(AutoModel, source).to(device)
             self._processor = AutoImageProcessor.from_pretrained(source, backend="pil")
 
     @torch.inference_mode()
@@ -63,6 +63,19 @@ class Dino:
             self._model(**_pixels(self._processor, image, self._model.device)).last_hidden_state[:, 0]
             for image in images
         )
+
+
+def _quiet() -> None:
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()  # what matters of what it would say is raised here
+
+
+def _whole(kind: type, source: str) -> torch.nn.Module:
+    """=> the model from safetensors, every weight of it read: the library would fill in random ones without a word."""
+    model, found = kind.from_pretrained(source, use_safetensors=True, output_loading_info=True)
+    if found["missing_keys"]:
+        raise ValueError(f"it has no {sorted(found['missing_keys'])[0]}")
+    return model.eval()
 
 
 def _pixels(processor: object, image: Image.Image, device: torch.device) -> dict:
