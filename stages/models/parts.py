@@ -45,13 +45,23 @@ def _from_hub(model: Model) -> Path:
 
 
 def load_part(kind: type, model: Model, part: str, dtype: torch.dtype | None = None) -> object:
-    """A part's class and folder => the part, from safetensors or not at all."""
-    options = {"revision": model.revision}
-    if dtype is not None:
-        name = "dtype" if kind is CLIPTextModel else "torch_dtype"
-        options |= {"use_safetensors": True, "variant": model.variant, name: dtype}
+    """A part's class and folder => the part, from safetensors or not at all, every weight of it read."""
     with _one_sentence(model, part):
-        return kind.from_pretrained(model.base, subfolder=part, **options)
+        if dtype is None:
+            return kind.from_pretrained(model.base, subfolder=part, revision=model.revision)
+        loaded, found = kind.from_pretrained(
+            model.base,
+            subfolder=part,
+            revision=model.revision,
+            variant=model.variant,
+            use_safetensors=True,
+            output_loading_info=True,
+            **{"dtype" if kind is CLIPTextModel else "torch_dtype": dtype},
+        )
+        # The libraries would fill in random weights with no more than a warning.
+        if found["missing_keys"]:
+            raise ValueError(f"it has no {sorted(found['missing_keys'])[0]}")
+        return loaded
 
 
 def load_settings(kind: type, model: Model, part: str) -> dict:

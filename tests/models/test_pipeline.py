@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
+from safetensors.torch import load_file, save_file
 
 from stages import UserError
 from stages.inversion import word
@@ -99,6 +100,30 @@ def test_what_cannot_be_opened_is_one_sentence(folder: Path, tmp_path: Path):
     bare = shutil.copytree(folder, tmp_path / "bare", ignore=shutil.ignore_patterns("scheduler_config.json"))
     with pytest.raises(UserError, match=r"the scheduler of .* cannot be read"):
         opened(bare)
+
+
+@pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
+def test_a_part_without_all_its_weights_is_one_sentence(folder: Path, tmp_path: Path, part: str):
+    """The libraries fill in random weights and warn; a picture drawn with those would look like a bad word."""
+    file = next((shutil.copytree(folder, tmp_path / "model") / part).glob("*.safetensors"))
+    weights = load_file(file)
+    lost = sorted(weights)[3]
+    del weights[lost]
+    save_file(weights, file, {"format": "pt"})
+    with pytest.raises(UserError, match=rf"the {part} of .* cannot be read \(it has no "):
+        opened(tmp_path / "model")
+
+
+def test_the_names_of_old_checkpoints_are_understood(folder: Path, tmp_path: Path):
+    """Stable Diffusion 1.5's own VAE calls its attention query, key, value and proj_attn."""
+    file = next((shutil.copytree(folder, tmp_path / "model") / "vae").glob("*.safetensors"))
+    names = {".to_q.": ".query.", ".to_k.": ".key.", ".to_v.": ".value.", ".to_out.0.": ".proj_attn."}
+    weights = load_file(file)
+    for new, old in names.items():
+        weights = {key.replace(new, old): value for key, value in weights.items()}
+    assert any(".query." in key for key in weights)
+    save_file(weights, file, {"format": "pt"})
+    assert np.array_equal(draw(opened(tmp_path / "model"), "a cat"), draw(opened(folder), "a cat"))
 
 
 def test_a_word_that_does_not_fit_is_one_sentence(folder: Path, tmp_path: Path):
