@@ -11,7 +11,7 @@ class Render(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     prompts: dict[str, str] = Field(min_length=1, description="Name => prompt; {} is where the word goes.")
-    seeds: list[Annotated[int, Field(ge=0, lt=2**63)]] = Field(
+    seeds: list[Annotated[int, Field(ge=0, lt=2**32)]] = Field(
         min_length=1, description="A picture for each; both words get the same noise."
     )
     steps: PositiveInt = Field(50, le=1000, description="Denoising steps.")
