@@ -1,8 +1,11 @@
 """Groups by buckets are the groups that comparing every pair gives."""
 
+import imagehash
 import numpy as np
 
 from stages.images.quality.duplicates import groups
+from stages.images.quality.features import hashes, shade
+from tests.images import corpus
 
 
 def slow(values: list[int], distance: int) -> list[int]:
@@ -32,3 +35,8 @@ def test_against_every_pair():
 
 def test_files_without_a_picture_are_alone():
     assert groups(["", "00000000000000ff", "", "00000000000000fe"], 6) == [0, 1, 2, 1]
+
+
+def test_hashes_for_many_are_those_of_the_library():
+    images = [corpus.scene(64, seed) for seed in range(12)]
+    assert hashes(np.stack([shade(image) for image in images])) == [str(imagehash.phash(image)) for image in images]

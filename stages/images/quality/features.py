@@ -5,6 +5,7 @@ Legend: h w pixels of a picture whose longer side is 64.
 
 import numpy as np
 from PIL import Image
+from scipy.fftpack import dct
 
 from stages.images.quality.measure import ring
 
@@ -33,22 +34,40 @@ def palette(pixels: np.ndarray) -> np.ndarray:
     return np.sqrt(counts / counts.sum())
 
 
-def describe(image: Image.Image, mask: np.ndarray) -> np.ndarray:
-    """RGB and its subject's mask [h, w] => [WIDTH] float32 of length 1: where which edges and colours are.
+def look(image: Image.Image, mask: np.ndarray) -> np.ndarray:
+    """RGB and its subject's mask [h, w] => [SIDE, SIDE, 3] uint8: the subject's bounding box."""
+    box = _box(mask, image.size)
+    return np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BOX, box=box, reducing_gap=2.0))
 
-    Histograms of oriented gradients (Dalal and Triggs 2005) over 4 x 4 cells of the subject's bounding box, beside the
-    cells' mean colours; each half has the same weight.
+
+def describe(looks: np.ndarray) -> np.ndarray:
+    """[n, SIDE, SIDE, 3] => [n, WIDTH] float32 of length 1: where which edges and colours are.
+
+    Histograms of oriented gradients (Dalal and Triggs 2005) over 4 x 4 cells, beside the cells' mean colours; each half
+    has the same weight.
     """
-    small = image.resize((SIDE, SIDE), Image.Resampling.BOX, box=_box(mask, image.size), reducing_gap=2.0)
-    pixels = np.asarray(small, np.float32) / 255
-    grey = np.pad(pixels @ np.full(3, 1 / 3, np.float32), 1, mode="edge")
-    down, across = grey[2:, 1:-1] - grey[:-2, 1:-1], grey[1:-1, 2:] - grey[1:-1, :-2]
-    strength = np.sqrt(down * down + across * across)
+    count, cells = len(looks), CELLS * CELLS * ORIENTATIONS
+    pixels = looks.astype(np.float32) / 255
+    grey = np.pad(pixels @ np.full(3, 1 / 3, np.float32), ((0, 0), (1, 1), (1, 1)), mode="edge")
+    down, across = grey[:, 2:, 1:-1] - grey[:, :-2, 1:-1], grey[:, 1:-1, 2:] - grey[:, 1:-1, :-2]
     angle = (np.arctan2(down, across) % np.pi) * (ORIENTATIONS / np.pi)
-    index = _PLACE + np.minimum(angle.astype(np.int64), ORIENTATIONS - 1)
-    edges = np.bincount(index.ravel(), strength.ravel(), CELLS * CELLS * ORIENTATIONS)
-    colours = pixels.reshape(CELLS, _CELL, CELLS, _CELL, 3).mean(axis=(1, 3)).ravel()
-    return np.concatenate([_unit(np.sqrt(edges)), _unit(colours - colours.mean())]).astype(np.float32) / np.sqrt(2)
+    index = _PLACE + np.minimum(angle.astype(np.int64), ORIENTATIONS - 1) + cells * np.arange(count)[:, None, None]
+    edges = np.bincount(index.ravel(), np.hypot(down, across).ravel(), count * cells).reshape(count, cells)
+    colours = pixels.reshape(count, CELLS, _CELL, CELLS, _CELL, 3).mean(axis=(2, 4)).reshape(count, -1)
+    halves = [_unit(np.sqrt(edges)), _unit(colours - colours.mean(axis=1, keepdims=True))]
+    return np.concatenate(halves, axis=1).astype(np.float32) / np.sqrt(2)
+
+
+def shade(image: Image.Image) -> np.ndarray:
+    """RGB => [SIDE, SIDE] uint8, what its perceptual hash is made of."""
+    return np.asarray(image.convert("L").resize((SIDE, SIDE), Image.Resampling.LANCZOS))
+
+
+def hashes(shades: np.ndarray) -> list[str]:
+    """[n, SIDE, SIDE] => n perceptual hashes of 64 bits, as hex: what imagehash.phash gives, for many at once."""
+    low = dct(dct(shades.astype(np.float64), axis=1), axis=2)[:, :8, :8].reshape(len(shades), 64)
+    bits = low > np.median(low, axis=1, keepdims=True)
+    return [row.tobytes().hex() for row in np.packbits(bits, axis=1)]
 
 
 def _box(mask: np.ndarray, size: tuple[int, int]) -> tuple[float, float, float, float]:
@@ -61,4 +80,4 @@ def _box(mask: np.ndarray, size: tuple[int, int]) -> tuple[float, float, float, 
 
 
 def _unit(values: np.ndarray) -> np.ndarray:
-    return values / max(float(np.linalg.norm(values)), 1e-6)
+    return values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-6)

@@ -10,13 +10,12 @@ from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
-import imagehash
 import numpy as np
 from PIL import Image
 
 from stages.images.quality import measure
 from stages.images.quality.decode import NoPictureError, Picture, decode, flatten
-from stages.images.quality.features import COLOURS, WIDTH, describe, palette
+from stages.images.quality.features import COLOURS, WIDTH, describe, hashes, look, palette, shade
 
 LONGEST_S = 60  # no honest picture takes a minute to decode
 LARGEST_MIB = 512
@@ -54,20 +53,27 @@ class Row:
     problem: str = ""
 
 
-def inspect(path: Path, name: str, max_megapixels: float) -> tuple[Row, np.ndarray]:
-    """A file and the name to call it by => its row and its vector [LENGTH]. Never raises for what is in the file."""
-    row = Row(name)
-    vector = np.zeros(LENGTH, np.float32)
+@dataclass
+class View:
+    """What is left of a picture when it is closed; many together become vectors and hashes much faster than each."""
+
+    look: np.ndarray  # of features.look
+    shade: np.ndarray  # of features.shade
+    palette: np.ndarray  # [COLOURS]
+
+
+def inspect(path: Path, name: str, max_megapixels: float) -> tuple[Row, View | None]:
+    """A file and the name to call it by => its row, but for its hash, and its view. Never raises for what is in it."""
+    row, view = Row(name), None
     try:
         content = _read(path)
         row.bytes, row.sha256 = len(content), hashlib.sha256(content).hexdigest()
-        picture = decode(content, max_megapixels)
-        vector = _measure(picture, row)
+        view = _measure(decode(content, max_megapixels), row)
     except NoPictureError as problem:
         row.problem = str(problem)
     except _TooLongError:
         row.problem = "takes more than a minute to decode"
-    return row, vector
+    return row, view
 
 
 def inspect_all(files: list[tuple[str, str]], max_megapixels: float, workers: int) -> Iterator[tuple[Row, np.ndarray]]:
@@ -139,12 +145,20 @@ def _one_by_one(chunk: list[tuple[str, str]], max_megapixels: float) -> Iterator
 
 def _chunk(chunk: list[tuple[str, str]], max_megapixels: float) -> list[tuple[Row, np.ndarray]]:
     signal.signal(signal.SIGALRM, _stop)
-    rows = []
+    seen = []
     for path, name in chunk:
         signal.alarm(LONGEST_S)
-        rows.append(inspect(Path(path), name, max_megapixels))
+        seen.append(inspect(Path(path), name, max_megapixels))
         signal.alarm(0)
-    return rows
+    vectors = np.zeros((len(seen), LENGTH), np.float32)
+    pictures = [i for i, (_, view) in enumerate(seen) if view]
+    if pictures:
+        views = [seen[i][1] for i in pictures]
+        vectors[pictures, :WIDTH] = describe(np.stack([view.look for view in views]))
+        vectors[pictures, WIDTH:] = np.stack([view.palette for view in views])
+        for i, text in zip(pictures, hashes(np.stack([view.shade for view in views])), strict=True):
+            seen[i][0].phash = text
+    return [(row, vector) for (row, _), vector in zip(seen, vectors, strict=True)]
 
 
 def _stop(*_: object) -> None:
@@ -165,8 +179,8 @@ def _read(path: Path) -> bytes:
         raise NoPictureError(f"cannot be read: {(error.strerror or 'unknown').lower()}") from None
 
 
-def _measure(picture: Picture, row: Row) -> np.ndarray:
-    """A picture => its numbers into `row` => its vector [LENGTH]."""
+def _measure(picture: Picture, row: Row) -> View:
+    """A picture => its numbers into `row` => its view."""
     for name in ("format", "mode", "width", "height", "frames", "exif_rotation", "transparent"):
         setattr(row, name, getattr(picture, name))
     image = flatten(picture.image, WHITE)
@@ -176,18 +190,19 @@ def _measure(picture: Picture, row: Row) -> np.ndarray:
     pixels = np.asarray(small)
     colour, plain, flat = measure.border(pixels)
     mask = measure.subject(pixels, colour)
-    scaled = levels if max(image.size) <= measure.SIDE else np.asarray(measure.shrink(grey, measure.SIDE))
+    lines = measure.directions(levels)
+    small_enough = max(image.size) <= measure.SIDE
+    scaled = lines if small_enough else measure.directions(np.asarray(measure.shrink(grey, measure.SIDE)))
     row.sharpness = _short(measure.sharpness(scaled))
     row.jpeg_quality = measure.jpeg_quality(picture.luma) if picture.luma else None
-    row.blocking = _short(measure.blocking(levels))
+    row.blocking = _short(measure.blocking(lines))
     row.noise = _short(measure.noise(levels))
     row.contrast = _short(measure.contrast(grey))
     row.border_colour = "#{:02x}{:02x}{:02x}".format(*colour)
     row.border_plain, row.border_flat = _short(plain), _short(flat)
     row.subject_share, row.touching = _short(float(mask.mean())), _short(measure.touching(mask))
     row.marks = _marks(image, colour) if flat >= measure.FRAMED else 0
-    row.phash = str(imagehash.phash(small))
-    return np.concatenate([describe(small, mask), palette(pixels)])
+    return View(look(small, mask), shade(small), palette(pixels))
 
 
 def _marks(image: Image.Image, colour: tuple[int, int, int]) -> int:

@@ -1,17 +1,19 @@
 """Numbers that a picture has: pure functions of its pixels.
 
 Legend: g grey levels 0..255, h w pixels. Where a number is a mean or a rank over lines, LINES of them, evenly spaced,
-stand for all: a picture says the same in sixty rows as in two thousand.
+stand for all: a picture says the same in thirty rows as in two thousand.
 """
 
 import math
+from bisect import bisect_left
+from itertools import accumulate
 
 import numpy as np
 from PIL import Image
 from scipy import ndimage
 
 SIDE = 256  # longer side at which sharpness is measured, so that size alone makes no picture sharp or blurred
-LINES = 48
+LINES = 32
 REACH = 12  # pixels over which an edge may rise
 GRID = 8  # JPEG's block
 PLAIN = 40  # largest colour distance (of 441) that counts as the same plain colour
@@ -34,56 +36,65 @@ def shrink(image: Image.Image, side: int) -> Image.Image:
     return image.resize(size, Image.Resampling.BOX, reducing_gap=2.0)
 
 
-def sharpness(grey: np.ndarray) -> float:
-    """g [h, w] at SIDE => the part of an edge's rise that lies within one pixel, 0 (fog) to 1 (every edge a step).
+def directions(grey: np.ndarray) -> list[np.ndarray]:
+    """g [h, w] => lines across and lines down, [directions, lines, length] each; of a square, both in one."""
+    across, down = (lines[:: max(1, len(lines) // LINES)] for lines in (grey, grey.T))
+    if across.shape == down.shape:
+        return [np.stack([across, down]).astype(np.float32)]
+    return [lines.astype(np.float32, order="C")[None] for lines in (across, down)]
+
+
+def sharpness(lines: list[np.ndarray]) -> float:
+    """Directions at SIDE => the part of an edge's rise that lies within one pixel, 0 (fog) to 1 (every edge a step).
 
     Only the strongest rises count (a blurred background does not make a sharp subject blurred), and what is taken is
     the upper quartile of theirs: the sharpest thing in the picture. A step blurred by a Gaussian of s pixels has
     1 / (s sqrt(2 pi)).
     """
-    both = np.concatenate([_edge_parts(_lines(grey)), _edge_parts(_lines(grey.T))])
-    return float(np.partition(both, both.size * 3 // 4)[both.size * 3 // 4]) if both.size else 0.0
+    both = [_edge_parts(one) for one in lines]
+    parts = both[0] if len(both) == 1 else np.concatenate(both)
+    return float(np.partition(parts, parts.size * 3 // 4)[parts.size * 3 // 4]) if parts.size else 0.0
 
 
-def _lines(grey: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(grey[:: max(1, len(grey) // LINES)], np.float32)
-
-
-def _edge_parts(grey: np.ndarray) -> np.ndarray:
-    """g [h, w] => for each place with a strong rise across, the steepest step's part of it."""
-    if grey.shape[1] <= REACH:
+def _edge_parts(lines: np.ndarray) -> np.ndarray:
+    """g [directions, lines, length] => for each place with a strong rise, the steepest step's part of it."""
+    if lines.shape[-1] <= REACH:
         return np.empty(0, np.float32)
-    rise = np.abs(grey[:, REACH:] - grey[:, :-REACH])
+    rise = np.abs(lines[..., REACH:] - lines[..., :-REACH])
     places = np.flatnonzero(rise >= max(24.0, 0.5 * float(rise.max())))
     # Maxima over windows of 1, 2, 4, 8 and then REACH steps: each doubles the one before.
-    steepest = np.abs(grey[:, 1:] - grey[:, :-1])
+    steepest = np.abs(lines[..., 1:] - lines[..., :-1])
     for shift in (1, 2, 4, REACH - 8):
-        steepest = np.maximum(steepest[:, shift:], steepest[:, :-shift])
+        steepest = np.maximum(steepest[..., shift:], steepest[..., :-shift])
     return np.minimum(steepest.ravel()[places] / rise.ravel()[places], 1.0)
 
 
-def blocking(grey: np.ndarray) -> float:
-    """g [h, w] at the file's own size => by how much steps at the 8-pixel grid exceed the others (0: not at all).
+def blocking(lines: list[np.ndarray]) -> float:
+    """Directions at the file's own size => by how much steps at the 8-pixel grid exceed the others (0: not at all).
 
     After Wang, Sheikh and Bovik (2002): a step counts by how much it exceeds its neighbours', and no step by more than
     a few levels, so that drawn outlines, which fall anywhere, do not hide the grid; blocks with nothing in them say
     nothing.
     """
-    return max(0.0, min(_grid(_lines(grey)), _grid(_lines(grey.T))))
-
-
-def _grid(grey: np.ndarray) -> float:
-    if grey.shape[1] < 4 * GRID:
+    if min(one.shape[-1] for one in lines) < 4 * GRID:
         return 0.0
-    step = np.abs(grey[:, 1:] - grey[:, :-1])
-    excess = step[:, 1:-1] - 0.5 * (step[:, :-2] + step[:, 2:])
-    blocks = np.clip(excess, 0, 16, out=excess).mean(axis=0)
-    blocks = blocks[: blocks.size // GRID * GRID].reshape(-1, GRID)
+    return max(0.0, min(_grid(blocks) for one in lines for blocks in _excess(one)))
+
+
+def _excess(lines: np.ndarray) -> np.ndarray:
+    """g [directions, lines, length] => [directions, blocks, GRID], how much a step exceeds its neighbours there."""
+    step = np.abs(lines[..., 1:] - lines[..., :-1])
+    excess = step[..., 1:-1] - 0.5 * (step[..., :-2] + step[..., 2:])
+    mean = excess.clip(0, 16, out=excess).mean(axis=1)
+    return mean[:, : mean.shape[1] // GRID * GRID].reshape(len(mean), -1, GRID)
+
+
+def _grid(blocks: np.ndarray) -> float:
     active = blocks.sum(axis=1)
     phases = np.expm1(np.log1p(4 * blocks[active >= 0.1 * active.max()]).mean(axis=0)) / 4
-    top = phases.max()
-    rest = (phases.sum() - top) / (GRID - 1)
-    return float((top - rest) / (rest + 0.25))
+    top = float(phases.max())
+    rest = (float(phases.sum()) - top) / (GRID - 1)
+    return (top - rest) / (rest + 0.25)
 
 
 def jpeg_quality(luma: list[int]) -> int:
@@ -99,8 +110,8 @@ def noise(grey: np.ndarray) -> float:
     """
     if min(grey.shape) < 3:
         return 0.0
-    first = np.arange(0, len(grey) - 2, max(1, len(grey) // LINES))
-    above, row, below = (grey[first + i].astype(np.float32) for i in range(3))
+    every = max(1, len(grey) // LINES)
+    above, row, below = (grey[i : len(grey) - 2 + i : every].astype(np.float32) for i in range(3))
     down = above - 2 * row + below
     both = down[:, :-2] - 2 * down[:, 1:-1] + down[:, 2:]
     rows = np.sort(np.abs(both, out=both).mean(axis=1))
@@ -109,8 +120,8 @@ def noise(grey: np.ndarray) -> float:
 
 def contrast(grey: Image.Image) -> float:
     """L => grey levels between the darkest and the lightest 1 % of pixels."""
-    levels = np.cumsum(grey.histogram())
-    return float(np.searchsorted(levels, 0.99 * levels[-1]) - np.searchsorted(levels, 0.01 * levels[-1]))
+    levels = list(accumulate(grey.histogram()))
+    return float(bisect_left(levels, 0.99 * levels[-1]) - bisect_left(levels, 0.01 * levels[-1]))
 
 
 def border(pixels: np.ndarray) -> tuple[tuple[int, int, int], float, float]:
