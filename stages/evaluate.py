@@ -11,7 +11,7 @@ from stages.common.entry import stage
 from stages.common.files import write_atomic, write_json
 from stages.common.params import load
 from stages.models import device as machine
-from stages.scoring.encoders import Clip, Dino
+from stages.scoring.encoders import open_encoders
 from stages.scoring.score import Material, score
 
 RENDERS, CURATED = Path("data/renders"), Path("data/curated")
@@ -38,8 +38,7 @@ def main() -> str:
         _pictures(CURATED, chosen["train"]),
         _pictures(CURATED, chosen["holdout"]),
     )
-    dino = Dino(params.evaluate.dino, device) if params.evaluate.dino else None
-    rows, figures = score(material, Clip(params.evaluate.clip, device), dino)
+    rows, figures = score(material, *open_encoders(params.evaluate, device))
     write_json(METRICS, figures)
     write_atomic(SCORES, rows.to_csv(index=False, lineterminator="\n"))
     near = "image similarity to the held-out pictures"

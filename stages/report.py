@@ -27,7 +27,7 @@ def main() -> str:
     """Every out of the stages before => report/index.html."""
     params = load("dataset", "filter", "curate", "model", "concept", "train", "render", "evaluate", "report")
     sections = {name: section.model_dump(mode="json", by_alias=True) for name, section in vars(params).items()}
-    write_atomic(PAGE, page(SOURCES, sections))
+    write_atomic(PAGE, page(params.report, SOURCES, sections))
     return f"open {PAGE}"
 
 

@@ -5,13 +5,14 @@ from pathlib import Path
 from jinja2 import Environment, StrictUndefined
 
 from stages.reporting import curve, words
+from stages.reporting.params import Report
 from stages.reporting.sources import Sources, choice, picture, read_csv, read_json, word
 
 SUBJECTS = ("initializer", "word")
 
 
-def page(sources: Sources, params: dict[str, dict]) -> str:
-    """Files, params by section => HTML. Raises UserError for a file that is missing or broken."""
+def page(report: Report, sources: Sources, params: dict[str, dict]) -> str:
+    """`report`, files, params by section => HTML. Raises UserError for a file that is missing or broken."""
     concept = params["concept"]
     known, placeholder = concept["initializer_token"], concept["placeholder_token"]
     train, figures, learnt = read_json(sources.train), read_json(sources.metrics), word(sources.embedding)
@@ -21,7 +22,7 @@ def page(sources: Sources, params: dict[str, dict]) -> str:
     manifest = read_csv(sources.manifest)
     rows = _rows(sources.renders, read_json(sources.renders / "index.json"), figures)
     context = {
-        "title": params["report"]["title"] or placeholder,
+        "title": report.title or placeholder,
         "known": known,
         "placeholder": placeholder,
         "lead": words.lead(len(pictures["train"]), learnt["vectors"], learnt["width"]),

@@ -15,6 +15,7 @@ from transformers import AutoImageProcessor, AutoModel, CLIPModel, CLIPTokenizer
 from transformers.utils import logging
 
 from stages import UserError
+from stages.scoring.params import Evaluate
 
 
 class Clip:
@@ -63,6 +64,11 @@ class Dino:
             self._model(**_pixels(self._processor, image, self._model.device)).last_hidden_state[:, 0]
             for image in images
         )
+
+
+def open_encoders(evaluate: Evaluate, device: torch.device) -> tuple[Clip, Dino | None]:
+    """`evaluate` => CLIP, and DINO where it is asked for. Raises UserError for a model that is not there or not whole."""
+    return Clip(evaluate.clip, device), Dino(evaluate.dino, device) if evaluate.dino else None
 
 
 def _quiet() -> None:
