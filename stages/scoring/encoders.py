@@ -67,7 +67,7 @@ class Dino:
 
 
 def open_encoders(evaluate: Evaluate, device: torch.device) -> tuple[Clip, Dino | None]:
-    """`evaluate` => CLIP, and DINO where it is asked for. Raises UserError for a model that is not there or not whole."""
+    """`evaluate` => CLIP, and DINO where it is asked for. Raises UserError where one is not there or not whole."""
     return Clip(evaluate.clip, device), Dino(evaluate.dino, device) if evaluate.dino else None
 
 
