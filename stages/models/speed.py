@@ -36,7 +36,8 @@ def choose_compile(choice: str, device: torch.device, steps: int) -> str:
 
 
 def compile_denoiser(denoiser: torch.nn.Module, kind: str) -> None:
-    """The denoiser's forward pass, compiled in place: all of it, or its repeated blocks once."""
+    """The denoiser's forward pass, compiled in place: all of it, or its repeated blocks once for every shape."""
+    torch._dynamo.config.recompile_limit = 64
     if kind == "full":
         denoiser.compile(dynamic=False)
     elif kind == "regional":

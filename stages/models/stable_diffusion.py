@@ -134,7 +134,9 @@ class StableDiffusion:
 
     def predict(self, noisy: torch.Tensor, timesteps: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
         noisy = noisy.to(self.dtype, memory_format=torch.channels_last)
-        return self.denoiser(noisy, timesteps, context, return_dict=False)[0].float()
+        # Where nothing is learnt, what was compiled for learning would be compiled once more: it takes the plain way.
+        denoise = self.denoiser if torch.is_grad_enabled() else self.denoiser.forward
+        return denoise(noisy, timesteps, context, return_dict=False)[0].float()
 
     def checkpoint_gradients(self) -> None:
         # Nothing in the denoiser is drawn at random, and the state of a random generator cannot be read in a capture.
