@@ -77,7 +77,7 @@ class Filter(_Section):
     )
     max_touching: float = Field(
         0.7,
-        ge=0,
+        gt=0,
         le=4,
         description="Above this is cut off: how much of the frame the subject covers where the ground is flat, in "
         "sides (a bust, which leaves by the bottom, about 0.5; 4: never).",

@@ -21,11 +21,11 @@ def reason(row: dict, filter: Filter) -> str:
         ((row["jpeg_quality"] or 100) < filter.min_jpeg_quality, f"blocky: JPEG quality {row['jpeg_quality']}"),
         (row["blocking"] > filter.max_blocking, f"blocky: {row['blocking']:.1f}"),
         (row["noise"] > filter.max_noise, f"noisy: {row['noise']:.0f} grey levels"),
-        (_cut(row, filter), f"cut off: along {row['touching'] or 0:.1f} sides"),
-        (row["marks"] > filter.max_marks, f"marked: {row['marks']} letters all over it"),
+        (_cut(row, filter), f"cut off: {row['touching'] or 0:.1f} sides"),
+        (row["marks"] > filter.max_marks, f"marked: {row['marks']} letters"),
         (
             row["class_distance"] is not None and row["class_distance"] > filter.max_class_distance,
-            f"off-class: {row['class_distance'] or 0:.1f} deviations from the class",
+            f"off-class: {row['class_distance'] or 0:.1f} deviations",
         ),
     )
     return next((words for bad, words in checks if bad), "")
@@ -50,7 +50,7 @@ def terms(row: dict, filter: Filter) -> dict[str, float]:
         "clean": _part(1 - row["blocking"] / filter.max_blocking) * _part(1 - row["noise"] / filter.max_noise),
         "plain": row["border_plain"],
         "share": _part(min(share / 0.3, (1 - share) / 0.3)) if framed else 0.5,
-        "whole": _part(1 - row["touching"]) if framed and row["touching"] is not None else 0.5,
+        "whole": _part(1 - row["touching"] / filter.max_touching) if framed and row["touching"] is not None else 0.5,
         "typical": 0.5 if distance is None else _part(1 - distance / filter.max_class_distance),
     }
 

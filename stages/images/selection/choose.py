@@ -10,9 +10,7 @@ from stages import UserError
 from stages.images.params import Curate
 from stages.images.selection.wishes import matching
 
-POOL = (
-    4  # the choice is among the best this many times as many as are wanted: variety never costs more than some quality
-)
+POOL = 2  # the choice is among the best, this many times as many as are wanted: variety may cost only some quality
 
 
 @dataclass(frozen=True)
