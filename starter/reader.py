@@ -14,7 +14,7 @@ FILE = Path(__file__).parent / "reader" / "model.safetensors"
 class Reader(nn.Module):
     """B x 3 x 128 x 128 in -1..1 => B x (sum of the groups' sizes) logits."""
 
-    def __init__(self, width: int = 32):
+    def __init__(self, width: int = 24):
         super().__init__()
         w = width
         layers, before = [], 3

@@ -1,0 +1,45 @@
+"""`python -m starter.recipe.export`: the parts => starter/model, starter/clip and starter/reader, float16."""
+
+import shutil
+
+import torch
+from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
+from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
+
+from starter.recipe.clip import processor
+from starter.recipe.options import parse
+from starter.recipe.unet import scheduler
+from starter.tokenizer import save as save_tokenizer
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """work => out/model (a StableDiffusionPipeline), out/clip (a CLIPModel), out/reader."""
+    options = parse(__doc__, arguments)
+    work, out = options.work, options.out
+    for part in ("model", "clip", "reader"):
+        shutil.rmtree(out / part, ignore_errors=True)
+    half = torch.float16
+    tokenizer = CLIPTokenizer.from_pretrained(work / "tokenizer")
+    pipeline = StableDiffusionPipeline(
+        vae=AutoencoderKL.from_pretrained(work / "vae", torch_dtype=half),
+        text_encoder=CLIPTextModel.from_pretrained(work / "clip", dtype=half),
+        tokenizer=tokenizer,
+        unet=UNet2DConditionModel.from_pretrained(work / "unet", torch_dtype=half),
+        scheduler=scheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        image_encoder=None,
+        requires_safety_checker=False,
+    )
+    pipeline.save_pretrained(out / "model", max_shard_size="15MB")
+    save_tokenizer(out / "model" / "tokenizer")
+    CLIPModel.from_pretrained(work / "clip", dtype=half).save_pretrained(out / "clip", max_shard_size="2MB")
+    processor().save_pretrained(out / "clip")
+    save_tokenizer(out / "clip")
+    shutil.copytree(work / "reader", out / "reader")
+    size = sum(p.stat().st_size for part in ("model", "clip", "reader") for p in (out / part).rglob("*") if p.is_file())
+    print(f"weights: {size / 1e6:.1f} MB", flush=True)
+
+
+if __name__ == "__main__":
+    main()
