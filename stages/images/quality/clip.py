@@ -29,6 +29,7 @@ class Clip:
         """A folder or a hub id => the model. Raises UserError where there is none."""
         before = logging.get_verbosity()
         logging.set_verbosity_error()  # else it lists the words' half of the weights as not needed
+        logging.disable_progress_bar()
         try:
             self._model = CLIPVisionModelWithProjection.from_pretrained(name).eval().float()
         except (OSError, ValueError) as error:
@@ -38,6 +39,7 @@ class Clip:
             ) from None
         finally:
             logging.set_verbosity(before)
+            logging.enable_progress_bar()
         self.width: int = self._model.config.projection_dim
         self._side: int = self._model.config.image_size
 
