@@ -107,6 +107,7 @@ class Trainer:
         if self.folder.exists():
             self._resume()
 
+    @torch.no_grad()
     def _resume(self) -> None:
         tensors, note = load_shards(self.folder)
         self.step, self.seconds = note["step"], note["seconds"]
@@ -118,8 +119,10 @@ class Trainer:
         self.average.load_state_dict(part("average."))
         state = self.optimizer.state_dict()
         state["state"] = {
-            i: {key: tensors[f"adam.{i}.{key}"] for key in ("step", "exp_avg", "exp_avg_sq")}
-            for i in range(len(self.parameters))
+            i: {"step": tensors[f"adam.{i}.step"]}
+            # Laid out in memory as the parameter is: the fused optimizer takes nothing else.
+            | {key: torch.empty_like(p).copy_(tensors[f"adam.{i}.{key}"]) for key in ("exp_avg", "exp_avg_sq")}
+            for i, p in enumerate(self.parameters)
             if f"adam.{i}.step" in tensors
         }
         self.optimizer.load_state_dict(state)
