@@ -78,7 +78,7 @@ def _quiet() -> None:
 
 def _whole(kind: type, source: str) -> torch.nn.Module:
     """=> the model from safetensors, every weight of it read: the library would fill in random ones without a word."""
-    model, found = kind.from_pretrained(source, use_safetensors=True, output_loading_info=True)
+    model, found = kind.from_pretrained(source, dtype=torch.float32, use_safetensors=True, output_loading_info=True)
     if found["missing_keys"]:
         raise ValueError(f"it has no {sorted(found['missing_keys'])[0]}")
     return model.eval()
