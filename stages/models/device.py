@@ -40,6 +40,8 @@ def prepare(
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(deterministic)
     torch.utils.deterministic.fill_uninitialized_memory = False
+    # Left alone, the search for the fastest convolution tries one that takes all memory there is; the cap is in MiB.
+    os.environ.setdefault("CUDNN_CONV_WSCAP_DBG", "1024")
     torch.backends.cudnn.deterministic = deterministic
     torch.backends.cudnn.benchmark = not deterministic
     torch.backends.cuda.matmul.allow_tf32 = tf32

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from stages.models.speed import WARM_UP_STEPS, attend, choose_compile
+from stages.models.speed import REGIONAL_PAYS_STEPS, attend, choose_compile
 from tests.inversion.world import opened
 
 
@@ -22,7 +22,7 @@ def test_xformers_that_cannot_run_is_told_in_a_sentence_and_pytorch_goes_on(fold
 
 @pytest.mark.parametrize(
     ("steps", "kind"),
-    [(10, "off"), (WARM_UP_STEPS["regional"], "regional"), (WARM_UP_STEPS["full"], "full")],
+    [(2000, "off"), (REGIONAL_PAYS_STEPS, "regional")],
 )
 def test_compilation_has_to_earn_its_warm_up(steps: int, kind: str):
     assert choose_compile("auto", torch.device("cuda"), steps) == kind
