@@ -1,8 +1,8 @@
 #!/bin/sh
 # Every figure of docs/training.md that needs a GPU, in one go: bench/gpu.sh SCRIPT OUT [SECONDS]
-# SCRIPT is diffusers' examples/textual_inversion/textual_inversion.py, OUT a folder. About 7 minutes on one H200.
+# SCRIPT is diffusers' examples/textual_inversion/textual_inversion.py, OUT a folder. About 10 minutes on one H200.
 set -eu
-script=$1 out=$2 seconds=${3:-420}
+script=$1 out=$2 seconds=${3:-600}
 mkdir -p "$out"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

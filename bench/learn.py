@@ -25,7 +25,9 @@ from bench.train import path
 from stages.inversion.captions import sentences
 from stages.inversion.compute import Compute, Speed
 from stages.inversion.objective import evaluate, fixed_batch, relative
+from stages.inversion.params import Train
 from stages.inversion.pictures import encode, examples
+from stages.inversion.stopping import should_stop
 from stages.models.backbone import open_backbone
 from stages.models.params import Concept, Model
 from stages.models.sketch import sketch
@@ -59,7 +61,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rate", type=float, default=5e-3)
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2, 3, 4])
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--stops", nargs="*", default=["off", "plateau", "dvar"], help="early stopping of ours")
+    parser.add_argument("--stops", nargs="*", default=["off"], help="kinds of early stopping to run ours with")
     return parser.parse_args()
 
 
@@ -96,16 +98,29 @@ def ours(args: argparse.Namespace) -> list[tuple[str, object]]:
             seconds = timed([sys.executable, "-m", "stages.train"], folder, args.threads)
             said = json.loads((folder / "data/train.json").read_text())
             loss = np.genfromtxt(folder / "data/loss.csv", delimiter=",", names=True)["loss"]
-            curve = np.genfromtxt(folder / "data/objective.csv", delimiter=",", names=True)["relative"]
+            objective = np.genfromtxt(folder / "data/objective.csv", delimiter=",", names=True)
+            steps, curve = objective["step"].tolist(), objective["relative"]
             # Late in a cosine the word hardly moves: what the values then do from one to the next is noise.
             raw = np.diff(loss[len(loss) // 2 :]).std() / np.sqrt(2) / loss.mean()
             fixed = np.diff(curve[len(curve) // 2 :]).std() / np.sqrt(2)
-            noises = {"raw_noise": raw, "fixed_noise": fixed}
+            noises = {"raw_noise": raw, "fixed_noise": fixed} | would_stop(steps, curve.tolist())
             return folder / "data/embedding/learned_embeds.safetensors", seconds, {"steps": said["steps_run"]} | noises
 
         return train
 
     return [(f"ours {stop}" if stop != "off" else "ours", trainer(stop)) for stop in args.stops]
+
+
+def would_stop(steps: list[float], values: list[float]) -> dict:
+    """A whole run's curve => where each kind of early stopping would have ended it, and its share of the fall."""
+    said = {}
+    for kind in ("plateau", "dvar"):
+        recipe = Train(early_stopping=kind)
+        ends = (i for i in range(1, len(steps)) if should_stop(recipe, steps[: i + 1], values[: i + 1]))
+        end = next(ends, len(steps) - 1)
+        share = (1 - min(values[: end + 1])) / (1 - min(values))
+        said |= {f"{kind}_step": steps[end], f"{kind}_share": share}
+    return said
 
 
 def write_project(args: argparse.Namespace, folder: Path, seed: int, stop: str) -> None:
@@ -174,8 +189,9 @@ class Judge:
 
 def table(rows: list[dict]) -> None:
     """Rows => Markdown, a line a trainer: means over seeds, with the spread between seeds."""
-    print("\n| trainer | steps | seconds | objective | similarity | noise of raw loss | of the objective |")
-    print("| --- |" + " ---: |" * 6)
+    heads = ["trainer", "steps", "seconds", "objective", "similarity", "noise of raw loss", "of the objective"]
+    stops = [f"{kind} {what}" for kind in ("plateau", "dvar") for what in ("stops at", "has of the fall")]
+    print("\n| " + " | ".join([*heads, *stops]) + " |\n| --- |" + " ---: |" * 10)
     for name in dict.fromkeys(row["name"] for row in rows):
         mine = [row for row in rows if row["name"] == name]
 
@@ -187,7 +203,9 @@ def table(rows: list[dict]) -> None:
             return f"{statistics.mean(values):.{digits}f} ± {spread:.{digits}f}"
 
         figures = [mean("steps", 0), mean("seconds", 1), mean("relative", 4), mean("similarity", 4)]
-        print(f"| {name} | " + " | ".join([*figures, mean("raw_noise", 4), mean("fixed_noise", 5)]) + " |")
+        figures += [mean("raw_noise", 4), mean("fixed_noise", 5)]
+        figures += [mean("plateau_step", 0), mean("plateau_share", 3), mean("dvar_step", 0), mean("dvar_share", 3)]
+        print(f"| {name} | " + " | ".join(figures) + " |")
 
 
 if __name__ == "__main__":

@@ -30,13 +30,13 @@ def main() -> None:
     jobs = [
         ("ours", 100, ours(args, "graph4", "graph1")),
         ("reference 1x4", 90, reference(args, 1, 4)),
-        ("tests", 60, args.tests and [sys.executable, "-m", "pytest", "-q", "tests/inversion/test_cuda.py"]),
-        ("regional", 120, args.compiled and ours(args, "regional4")),
-        ("more of ours", 90, ours(args, "twice4", "loose4", "eager4")),
-        ("full", 150, args.compiled and ours(args, "full4")),
         ("reference 4x1", 60, reference(args, 4, 1)),
-        *((f"stages.train, cap {cap} GiB", 60, entry) for cap in args.caps),
         ("kernels", 60, args.compiled and ours(args, "kernels4")),
+        *((f"stages.train, cap {cap} GiB", 60, entry) for cap in args.caps),
+        ("more of ours", 90, ours(args, "twice4", "loose4", "eager4")),
+        ("regional", 120, args.compiled and ours(args, "regional4")),
+        ("tests", 60, args.tests and [sys.executable, "-m", "pytest", "-q", "tests/inversion/test_cuda.py"]),
+        ("full", 300, args.compiled and ours(args, "full4")),
     ]
     for name, limit, command in jobs:
         left = deadline - time.monotonic()
