@@ -25,7 +25,7 @@ def palette(pixels: np.ndarray) -> np.ndarray:
     The product of two is their Bhattacharyya coefficient: 1 for equal palettes, 0 where no colour is shared. A picture
     that has no colour of its own keeps those of the frame.
     """
-    levels = pixels.astype(np.int64) * LEVELS >> 8
+    levels = pixels // (256 // LEVELS)  # a number below COLOURS fits 8 bits
     index = (levels[..., 0] * LEVELS + levels[..., 1]) * LEVELS + levels[..., 2]
     frame = ring(index, max(1, round(0.03 * min(index.shape))))
     counts = np.bincount(index.ravel(), minlength=COLOURS).astype(np.float32)

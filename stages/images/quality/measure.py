@@ -128,7 +128,7 @@ def border(pixels: np.ndarray) -> tuple[tuple[int, int, int], float, float]:
     """[h, w, 3] => the frame's own colour (median), and the parts of the frame that have it: about, and exactly."""
     depth = max(1, round(0.03 * min(pixels.shape[:2])))
     frame = ring(pixels, depth)
-    colour = np.sort(frame, axis=0)[len(frame) // 2].astype(np.int32)
+    colour = np.partition(np.ascontiguousarray(frame.T), len(frame) // 2)[:, len(frame) // 2].astype(np.int32)
     apart = _squared(frame, colour)
     red, green, blue = (int(c) for c in colour)
     plain, flat = (np.count_nonzero(apart <= most**2) / len(frame) for most in (PLAIN, FLAT))
@@ -158,8 +158,13 @@ def touching(mask: np.ndarray) -> float | None:
     What covers a whole side is ground with a horizon, of which a subject cannot be told. A bust, which leaves by the
     bottom alone, has about a half; what was cut out of a larger picture leaves by two sides and has more.
     """
-    sides = (mask[0].mean(), mask[-1].mean(), mask[:, 0].mean(), mask[:, -1].mean())
-    return float(sum(sides)) if max(sides) < WHOLE_SIDE else None
+    sides = [np.count_nonzero(side) / side.size for side in (mask[0], mask[-1], mask[:, 0], mask[:, -1])]
+    return sum(sides) if max(sides) < WHOLE_SIDE else None
+
+
+def pieces(mask: np.ndarray) -> int:
+    """Subject [h, w] => of how many pieces it is."""
+    return ndimage.label(mask, _CORNERS)[1]
 
 
 def marks(pixels: np.ndarray, mask: np.ndarray) -> int:

@@ -19,7 +19,8 @@ from stages import UserError
 from stages.images.params import Filter
 from stages.images.quality.duplicates import groups
 from stages.images.quality.features import COLOURS, WIDTH
-from stages.images.quality.inspect import Row, columns, inspect_all
+from stages.images.quality.inspect import Row, columns
+from stages.images.quality.pool import inspect_all
 from stages.images.quality.typical import PIECE, distances
 from stages.images.quality.verdict import TERMS, reason, score, terms
 

@@ -1,0 +1,102 @@
+"""Many files => their rows and vectors, over the cores, whatever one of them does to the process that reads it."""
+
+import signal
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+
+from stages.images.quality.features import COLOURS, WIDTH, describe, hashes
+from stages.images.quality.inspect import Row, TooLongError, inspect
+
+LONGEST_S = 60  # no honest picture takes a minute to decode
+CHUNK = 64
+LENGTH = WIDTH + COLOURS  # of the vector that stands for a picture: its features, then its palette
+
+
+def inspect_all(files: list[tuple[str, str]], max_megapixels: float, workers: int) -> Iterator[tuple[Row, np.ndarray]]:
+    """(path, name)s => their rows and vectors, in the order given, by `workers` processes.
+
+    Holds a few chunks at a time, whatever the number of files. A file that ends the process that reads it (a decoder's
+    fault) is found by reading its chunk again, one process a file, and has a row that says so.
+    """
+    chunks = [files[i : i + CHUNK] for i in range(0, len(files), CHUNK)]
+    if workers == 1 or len(files) <= CHUNK:
+        yield from _in_one_process(chunks, max_megapixels)
+        return
+    waiting = iter(chunks)
+    pool = _pool(workers)
+    running = [
+        (chunk, pool.submit(_chunk, chunk, max_megapixels))
+        for chunk, _ in zip(waiting, range(3 * workers), strict=False)
+    ]
+    try:
+        while running:
+            chunk, future = running.pop(0)
+            try:
+                yield from future.result()
+            except BrokenProcessPool:
+                yield from _one_by_one(chunk, max_megapixels)
+                pool = _pool(workers)
+                running = [(c, pool.submit(_chunk, c, max_megapixels)) for c, _ in running]
+            following = next(waiting, None)
+            if following is not None:
+                running.append((following, pool.submit(_chunk, following, max_megapixels)))
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _pool(workers: int) -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(workers, mp_context=get_context("forkserver"), initializer=_quiet)
+
+
+def _quiet() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent alone says that it was interrupted
+
+
+def _in_one_process(chunks: list, max_megapixels: float) -> Iterator[tuple[Row, np.ndarray]]:
+    """Few files: not worth starting several processes, but still one that is not ours to lose."""
+    pool = _pool(1)
+    try:
+        for chunk in chunks:
+            try:
+                yield from pool.submit(_chunk, chunk, max_megapixels).result()
+            except BrokenProcessPool:
+                yield from _one_by_one(chunk, max_megapixels)
+                pool = _pool(1)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _one_by_one(chunk: list[tuple[str, str]], max_megapixels: float) -> Iterator[tuple[Row, np.ndarray]]:
+    for file in chunk:
+        with _pool(1) as pool:
+            try:
+                yield from pool.submit(_chunk, [file], max_megapixels).result()
+            except BrokenProcessPool:
+                yield Row(file[1], problem="ends the decoder"), np.zeros(LENGTH, np.float32)
+
+
+def _chunk(chunk: list[tuple[str, str]], max_megapixels: float) -> list[tuple[Row, np.ndarray]]:
+    signal.signal(signal.SIGALRM, _stop)
+    seen = []
+    for path, name in chunk:
+        signal.alarm(LONGEST_S)
+        seen.append(inspect(Path(path), name, max_megapixels))
+        signal.alarm(0)
+    vectors = np.zeros((len(seen), LENGTH), np.float32)
+    pictures = [i for i, (_, view) in enumerate(seen) if view]
+    if pictures:
+        views = [seen[i][1] for i in pictures]
+        vectors[pictures, :WIDTH] = describe(np.stack([view.look for view in views]))
+        vectors[pictures, WIDTH:] = np.stack([view.palette for view in views])
+        for i, text in zip(pictures, hashes(np.stack([view.shade for view in views])), strict=True):
+            seen[i][0].phash = text
+    return [(row, vector) for (row, _), vector in zip(seen, vectors, strict=True)]
+
+
+def _stop(*_: object) -> None:
+    raise TooLongError
