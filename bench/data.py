@@ -76,7 +76,9 @@ def _filter(home: Path, counts: list[int], repeat: int) -> None:
     script = home / "measure.py"
     script.write_text(MEASURE)
     raw = home / "raw"
-    print("| pictures | floor, a second | 1 process, a second | ratio | 2 processes, a second | most memory, MiB |")
+    print(
+        "| pictures | floor, a second | 1 process, a second | CPU to floor | 2 processes, a second | most memory, MiB |"
+    )
     print("|---|---|---|---|---|---|")
     for count in sorted(counts):
         draw(raw / "Thing", count)
@@ -85,9 +87,9 @@ def _filter(home: Path, counts: list[int], repeat: int) -> None:
             floor.append(_measure(script, "floor", raw, 1))
             one.append(_measure(script, "filter", raw, 1))
             two.append(_measure(script, "filter", raw, 2))
-        rate = [count / statistics.median(took for took, _ in runs) for runs in (floor, one, two)]
-        ratio = statistics.median(b[0] / a[0] for a, b in zip(floor, one, strict=True))
-        most = max(memory for _, memory in two)
+        rate = [count / statistics.median(took for took, *_ in runs) for runs in (floor, one, two)]
+        ratio = statistics.median(b[1] / a[1] for a, b in zip(floor, one, strict=True))
+        most = max(memory for *_, memory in two)
         print(f"| {count:,} | {rate[0]:.0f} | {rate[1]:.0f} | {ratio:.1f} | {rate[2]:.0f} | {most:.0f} |", flush=True)
     print()
 
@@ -124,19 +126,20 @@ def _save(image: Image.Image, folder: Path, number: int) -> None:
         image.save(folder / f"{number:06d}.jpg", quality=92)
 
 
-def _measure(script: Path, what: str, raw: Path, workers: int) -> tuple[float, float]:
-    """=> seconds, and the most MiB that it and all that it started held at once (what they share counts for each)."""
+def _measure(script: Path, what: str, raw: Path, workers: int) -> tuple[float, float, float]:
+    """=> seconds, CPU seconds, and the most MiB, of it and all that it started (what they share counts for each)."""
     command = [sys.executable, str(script), what, str(raw), str(workers)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    most = 0
+    most, spent = 0, {}
     with psutil.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as running:
         while running.poll() is None:
             with contextlib.suppress(psutil.Error):
                 family = [running, *running.children(recursive=True)]
                 most = max(most, sum(one.memory_info().rss for one in family))
-            time.sleep(0.2)
+                spent |= {one.pid: sum(one.cpu_times()[:2]) for one in family}
+            time.sleep(0.1)
         took = float(running.stdout.read())
-    return took, most / 2**20
+    return took, sum(spent.values()), most / 2**20
 
 
 def _archive(home: Path) -> None:
