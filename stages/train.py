@@ -23,7 +23,8 @@ from stages.inversion.surroundings import surroundings
 from stages.models import device as machine
 from stages.models.backbone import open_backbone
 
-CURATED, EMBEDDING, SCRATCH, DATA = Path("data/curated"), Path("data/embedding"), Path(".scratch"), Path("data")
+CURATED, EMBEDDING, SCRATCH = Path("data/curated"), Path("data/embedding"), Path(".scratch")
+FIGURES, LOSS, OBJECTIVE = Path("data/train.json"), Path("data/loss.csv"), Path("data/objective.csv")
 
 
 @stage
@@ -80,9 +81,9 @@ def main() -> str:
                     files.write_atomic(embedding / name, content)
                 if (folder / "progress").is_dir():
                     shutil.copytree(folder / "progress", embedding / "progress")
-            files.write_json(DATA / "train.json", outcome.metrics(recipe, state))
-            files.write_atomic(DATA / "loss.csv", outcome.loss_rows(recipe, state))
-            files.write_atomic(DATA / "objective.csv", outcome.objective_rows(state))
+            files.write_json(FIGURES, outcome.metrics(recipe, state))
+            files.write_atomic(LOSS, outcome.loss_rows(recipe, state))
+            files.write_atomic(OBJECTIVE, outcome.objective_rows(state))
             shutil.rmtree(folder)
     accelerator.wait_for_everyone()
     return f"{outcome.sentence(recipe, state)}; {EMBEDDING}"

@@ -58,6 +58,17 @@ def test_a_stage_tracks_the_sections_that_it_reads_and_no_other(stage: str):
     assert "runtime" not in tracked
 
 
+@pytest.mark.parametrize("stage", sorted(STAGES))
+def test_the_data_that_an_entry_names_are_its_deps_and_outs(stage: str):
+    """A path under data/ or report/ that an entry names, or a part of one, is what DVC knows of; and the other way."""
+    tree = ast.parse((ROOT / "stages" / f"{stage}.py").read_text())
+    strings = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    named = {text for text in strings if text.startswith(("data/", "report/")) and " " not in text}
+    known = {path for path in STAGES[stage]["deps"] + STAGES[stage]["outs"] if path.startswith(("data/", "report/"))}
+    assert all(any(Path(name).is_relative_to(path) for path in known) for name in named), named - known
+    assert all(any(Path(name).is_relative_to(path) for name in named) for path in known), known - named
+
+
 @pytest.mark.parametrize("stage", ["train", "render", "evaluate"])
 def test_versions_that_decide_numbers_are_tracked(stage: str):
     assert "constraints.txt" in STAGES[stage]["deps"]
