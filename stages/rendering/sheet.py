@@ -102,7 +102,7 @@ class _Label:
 def _title(page: Image.Image, story: Story) -> None:
     pen, width, count = ImageDraw.Draw(page), page.width - 2 * MARGIN, len(story.shown)
     word, known = story.subjects["word"], story.subjects["initializer"]
-    text, face = fitted(f"{word}, learnt from {count} picture{'' if count == 1 else 's'}", 38, width, bold=True)
+    text, face = fitted(f"{word}, taught with {count} picture{'' if count == 1 else 's'}", 38, width, bold=True)
     pen.text((MARGIN, MARGIN + 22), text, INK, face, anchor="ls")
     text, face = fitted(f"Same prompt, same noise, same frozen model. Only “{known}” becomes {word}.", 19, width)
     pen.text((MARGIN, MARGIN + 58), text, FAINT, face, anchor="ls")

@@ -25,7 +25,7 @@ def page(report: Report, sources: Sources, params: dict[str, dict]) -> str:
         "title": report.title or placeholder,
         "known": known,
         "placeholder": placeholder,
-        "lead": words.lead(len(pictures["train"]), learnt["vectors"], learnt["width"]),
+        "lead": words.lead(len(pictures["train"]), learnt["vectors"], learnt["width"], train["learnt"]),
         "verdict": words.verdict(train, known),
         "tiles": words.tiles(figures, train, learnt, known),
         "scale": words.scale(figures, known, placeholder),

@@ -19,12 +19,13 @@ def percent(value: float, error: float) -> tuple[str, str]:
     return f"{value:.{digits}f}\u00a0%".replace("-", "−"), f"{error:.{digits}f}"
 
 
-def lead(pictures: int, vectors: int, width: int) -> str:
+def lead(pictures: int, vectors: int, width: int, learnt: bool) -> str:
     """=> what was done, for somebody who has never heard of it."""
-    taught = plural(pictures, "picture")
+    shown = plural(pictures, "picture")
+    taught = "taught" if learnt else "were to teach"
     return (
-        f"{taught[0].upper()}{taught[1:]} taught an image model one new word. Nothing in the model was changed: all "
-        f"that was learnt is the word itself, {vectors * width:,} numbers."
+        f"{shown[0].upper()}{shown[1:]} {taught} an image model one new word. Nothing in the model was changed: all "
+        f"that there is to learn is the word itself, {vectors * width:,} numbers."
     )
 
 
@@ -39,8 +40,8 @@ def verdict(train: dict, known: str) -> dict:
         text = f"{measured} {size} below that with “{known}”. The word that is kept is the best, {when}{stopped}."
     else:
         text = (
-            f"It was not. {measured} {size} {'below' if fall >= 0 else 'above'} that with “{known}”: no more than "
-            "chance. Try more steps, another learning rate, or an initializer word that is nearer."
+            f"It was not. {measured} {size} {'below' if fall >= 0 else 'above'} that with “{known}”, too "
+            "little to tell from chance. Try more steps, another learning rate, or an initializer word that is nearer."
         )
     return {"learnt": train["learnt"], "text": text}
 

@@ -12,8 +12,9 @@ def test_numbers_and_plurals():
     assert [words.plural(count, "picture") for count in (1, 7, 13, 1200)] == [
         *("one picture", "seven pictures", "13 pictures", "1,200 pictures")
     ]
-    assert words.lead(7, 2, 384).startswith("Seven pictures taught an image model one new word.")
-    assert "768 numbers" in words.lead(7, 2, 384)
+    assert words.lead(7, 2, 384, True).startswith("Seven pictures taught an image model one new word.")
+    assert words.lead(7, 2, 384, False).startswith("Seven pictures were to teach an image model one new word.")
+    assert "768 numbers" in words.lead(7, 2, 384, True)
 
 
 def test_what_was_learnt_is_said_and_what_was_not_as_well():
