@@ -42,12 +42,12 @@ def floor(folder):
             image.convert("RGB")
 def main():
     what, raw, workers = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
-    began = time.perf_counter()
+    began, worked = time.perf_counter(), time.process_time()
     if what == "floor":
         floor(raw / "Thing")
     else:
         sift(raw, Filter(**{"class": "Thing"}), workers, raw.parent / "manifest.csv", raw.parent / "features.npy")
-    print(time.perf_counter() - began)
+    print(time.perf_counter() - began, time.process_time() - worked)
 if __name__ == "__main__":
     main()
 """
@@ -127,7 +127,10 @@ def _save(image: Image.Image, folder: Path, number: int) -> None:
 
 
 def _measure(script: Path, what: str, raw: Path, workers: int) -> tuple[float, float, float]:
-    """=> seconds, CPU seconds, and the most MiB, of it and all that it started (what they share counts for each)."""
+    """=> seconds, CPU seconds, and the most MiB, of it and all that it started (what they share counts for each).
+
+    The floor's CPU seconds are its loop's alone; the filter's are all of its processes', their start with them.
+    """
     command = [sys.executable, str(script), what, str(raw), str(workers)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     most, spent = 0, {}
@@ -138,8 +141,8 @@ def _measure(script: Path, what: str, raw: Path, workers: int) -> tuple[float, f
                 most = max(most, sum(one.memory_info().rss for one in family))
                 spent |= {one.pid: sum(one.cpu_times()[:2]) for one in family}
             time.sleep(0.1)
-        took = float(running.stdout.read())
-    return took, sum(spent.values()), most / 2**20
+        took, worked = (float(word) for word in running.stdout.read().split())
+    return took, worked if what == "floor" else sum(spent.values()), most / 2**20
 
 
 def _archive(home: Path) -> None:
