@@ -23,7 +23,7 @@ def main() -> None:
         assert whole(straight)[0] == 0
         expected, same = outs(straight), 0
         for i in range(count):
-            step, saving = random.randrange(12), bool(i % 2)
+            step, saving = random.randrange(20), bool(i % 2)
             folder = project(place / f"{i}", model)
             process = start(folder)
             wait_for(process, folder, step, saving)

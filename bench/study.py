@@ -1,7 +1,8 @@
-"""How many timesteps, from which part of the schedule: python -m bench.study --model M --curated C --word W --steps N
+"""How many timesteps, from which part of the schedule: python -m bench.study --model M --curated C --word W
 
 A fixed objective sees a word through cells of noise. Drawn anew many times, it would say something a little different
 each time: that scatter, against the fall that it shows, is what a choice of cells is worth; their number is its price.
+Every choice is a part of one pool: cells evenly over the schedule, neighbours with different pictures.
 """
 
 import argparse
@@ -19,8 +20,8 @@ from stages.inversion.pictures import encode, examples
 from stages.models.backbone import open_backbone
 from stages.models.params import Model
 
-STRATA = (1, 2, 4, 8, 16)
-INTERVALS = ((0.0, 1.0), (0.0, 0.5), (0.25, 0.75), (0.5, 1.0))
+MOST = 16  # timesteps a picture in the pool
+INTERVALS = {"all": (0.0, 1.0), "less noise": (0.0, 0.5), "more noise": (0.5, 1.0)}
 
 
 def main() -> None:
@@ -29,38 +30,43 @@ def main() -> None:
     for name in ("model", "curated", "word"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--every", type=int, default=40, help="steps between evaluations, for the price")
-    parser.add_argument("--draws", type=int, default=12)
+    parser.add_argument("--draws", type=int, default=10)
+    parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    word, initial = pool(args)
+    print("| timesteps from | a picture | cells | fall | its scatter | its stated error | fall / scatter | price |")
+    print("| --- |" + " ---: |" * 7)
+    for name, (start, end) in INTERVALS.items():
+        for strata in (1, 2, 4, 8, MOST):
+            stride = MOST // strata
+            places = range(stride // 2, word.shape[1], stride)
+            cells = [i for i in places if start <= (i + 0.5) / word.shape[1] < end]
+            values = [relative(w[cells], i[cells]) for w, i in zip(word, initial, strict=True)]
+            falls = 1 - np.array([value.relative for value in values])
+            scatter, error = falls.std(ddof=1), np.mean([value.stderr for value in values])
+            # With frozen weights a backward pass costs what a forward pass does: a step of four samples costs eight.
+            price = len(cells) / (args.every * 8)
+            print(
+                f"| {name} | {strata} | {len(cells)} | {100 * falls.mean():.2f}% | {100 * scatter:.2f}% | "
+                f"{100 * error:.2f}% | {falls.mean() / scatter:.1f} | {100 * price:.1f}% |",
+                flush=True,
+            )
+
+
+def pool(args: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:
+    """=> losses with the word and with the initial word (draws x cells)."""
     backbone = open_backbone(Model(base=str(args.model)), CONCEPT, "cpu", torch.float32)
     texts, choices = sentences("object", CONCEPT.placeholder_token, None, [None])
     holdout = examples(args.curated).holdout
     pictures, ids = encode(backbone, holdout, choices * len(holdout), False), backbone.tokenize(texts)
-    compute = Compute(backbone, Speed(micro_batch=4), 4)
+    compute, schedule = Compute(backbone, Speed(micro_batch=4), 4), backbone.schedule.to("cpu")
     (vectors,) = load_file(args.word).values()
-    words = torch.from_numpy(np.asarray(vectors, dtype=np.float32)), backbone.initial_vectors(0)
-    print("| interval | timesteps | cells | fall | its scatter | its stated error | fall / scatter | price |")
-    print("| --- |" + " ---: |" * 7)
-    for interval in INTERVALS:
-        for strata in STRATA:
-            values = []
-            for seed in range(args.draws):
-                batch = fixed_batch(
-                    pictures, ids, backbone.schedule.to("cpu"), seed=500 + seed, strata=strata, interval=interval
-                )
-                cells = [
-                    evaluate(batch, lambda part, word=word: compute.losses(word, part), 8, 0, 1).numpy()
-                    for word in words
-                ]
-                values.append(relative(*cells))
-            falls = 1 - np.array([value.relative for value in values])
-            scatter, error = falls.std(ddof=1), np.mean([value.stderr for value in values])
-            # With frozen weights a backward pass costs what a forward pass does: a step of four samples costs eight.
-            price = len(batch) / (args.every * 8)
-            print(
-                f"| {interval[0]:.2f}-{interval[1]:.2f} | {strata} | {len(batch)} | {100 * falls.mean():.2f}% | "
-                f"{100 * scatter:.2f}% | {100 * error:.2f}% | {falls.mean() / scatter:.1f} | {100 * price:.1f}% |",
-                flush=True,
-            )
+    rows = []
+    for new in (torch.from_numpy(np.asarray(vectors, dtype=np.float32)), backbone.initial_vectors(0)):
+        batches = (fixed_batch(pictures, ids, schedule, seed=500 + i, strata=MOST) for i in range(args.draws))
+        rows.append([evaluate(b, lambda part, new=new: compute.losses(new, part), 8, 0, 1).numpy() for b in batches])
+    return np.array(rows[0]), np.array(rows[1])
 
 
 if __name__ == "__main__":

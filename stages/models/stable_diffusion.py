@@ -8,6 +8,7 @@ from functools import partial
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+from diffusers.utils.logging import disable_progress_bar
 from torch.utils.checkpoint import checkpoint
 from transformers import CLIPTextModel, CLIPTokenizer
 from transformers.utils import logging
@@ -26,6 +27,7 @@ class StableDiffusion:
     def __init__(self, model: Model, concept: Concept, device: torch.device, dtype: torch.dtype) -> None:
         self.device, self.dtype, self._concept = device, dtype, concept
         logging.disable_progress_bar()
+        disable_progress_bar()
         self._tokenizer = load_part(CLIPTokenizer, model, "tokenizer")
         scheduler = load_part(DDPMScheduler, model, "scheduler")
         self.schedule = Schedule(scheduler.alphas_cumprod.float(), scheduler.config.prediction_type).to(device)

@@ -16,13 +16,13 @@ FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["stages.train", "tests.inversion.runs"])
 
 RECIPE = {
-    "steps": 12,
+    "steps": 30,
     "batch_size": 4,
     "learning_rate": 0.02,
     "validation_every": 4,
     "validation_timesteps": 2,
-    "snapshot_every": 5,
-    "progress_every": 6,
+    "snapshot_every": 15,
+    "progress_every": 10,
     "lr_scheduler": "cosine",
 }
 RUNTIME = {"trackers": [], "threads": 1, "checkpoint_seconds": 0, "device": "cpu"}

@@ -32,17 +32,18 @@ def test_the_outs_are_all_there_and_the_scratch_is_gone(straight: Path):
     assert sorted(outs(straight)) == [
         "data/embedding/learned_embeds.safetensors",
         "data/embedding/progress/step-000000.png",
-        "data/embedding/progress/step-000006.png",
-        "data/embedding/progress/step-000012.png",
-        "data/embedding/snapshots/step-000005.safetensors",
-        "data/embedding/snapshots/step-000010.safetensors",
+        "data/embedding/progress/step-000010.png",
+        "data/embedding/progress/step-000020.png",
+        "data/embedding/progress/step-000030.png",
+        "data/embedding/snapshots/step-000015.safetensors",
+        "data/embedding/snapshots/step-000030.safetensors",
         "data/loss.csv",
         "data/objective.csv",
         "data/train.json",
     ]
     assert list((straight / ".scratch" / "train").iterdir()) == []
-    assert json.loads((straight / "data" / "train.json").read_text())["steps_run"] == 12
-    assert len((straight / "data" / "loss.csv").read_text().splitlines()) == 13
+    assert json.loads((straight / "data" / "train.json").read_text())["steps_run"] == 30
+    assert len((straight / "data" / "loss.csv").read_text().splitlines()) == 31
 
 
 def test_again_elsewhere_and_later_gives_the_same_bytes_which_name_no_place(
@@ -64,7 +65,7 @@ def test_killed_at_random_moments_while_saving_too_it_ends_with_the_same_bytes(
     straight: Path, folder: Path, tmp_path: Path
 ):
     """Three kills of one run; `bench/kill.py` does many. A seed of the clock: each run of the tests tries others."""
-    place, steps = project(tmp_path / "p", folder), sorted(random.Random().sample(range(11), 3))
+    place, steps = project(tmp_path / "p", folder), sorted(random.Random().sample(range(20), 3))
     for step, saving in zip(steps, (False, True, False), strict=True):
         process = start(place)
         wait_for(process, place, step, saving)
