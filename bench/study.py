@@ -55,7 +55,7 @@ def main() -> None:
 
 
 def pool(args: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:
-    """=> losses with the word and with the initial word (draws x cells)."""
+    """=> losses with the word and with the initializer word (draws x cells)."""
     backbone = open_backbone(Model(base=str(args.model)), CONCEPT, "cpu", torch.float32)
     texts, choices = sentences("object", CONCEPT.placeholder_token, None, [None])
     holdout = examples(args.curated).holdout
@@ -63,7 +63,7 @@ def pool(args: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:
     compute, schedule = Compute(backbone, Speed(micro_batch=4), 4), backbone.schedule.to("cpu")
     (vectors,) = load_file(args.word).values()
     rows = []
-    for new in (torch.from_numpy(np.asarray(vectors, dtype=np.float32)), backbone.initial_vectors(0)):
+    for new in (torch.from_numpy(np.asarray(vectors, dtype=np.float32)), backbone.initializer_vectors()):
         batches = (fixed_batch(pictures, ids, schedule, seed=500 + i, strata=MOST) for i in range(args.draws))
         rows.append([evaluate(b, lambda part, new=new: compute.losses(new, part), 8, 0, 1).numpy() for b in batches])
     return np.array(rows[0]), np.array(rows[1])

@@ -18,7 +18,8 @@ KEPT = 2
 
 @dataclass
 class State:
-    """Where a run stands: float32 arrays, float64 curves, and in `cells` a row of losses (K) an evaluation."""
+    """Where a run stands: float32 arrays, float64 curves, in `cells` a row of losses (K) an evaluation, and in
+    `reference` those of the initializer word, which all of them are compared with."""
 
     vectors: np.ndarray
     first_moment: np.ndarray
@@ -32,6 +33,7 @@ class State:
     norms: list[float] = field(default_factory=list)
     evaluated: list[int] = field(default_factory=list)
     cells: list[np.ndarray] = field(default_factory=list)
+    reference: np.ndarray | None = None
     best: np.ndarray | None = None
     best_step: int = 0
     snapped: list[int] = field(default_factory=list)
@@ -53,7 +55,7 @@ class State:
 
 NUMBERS = ("micro_batch", "scale", "good_steps", "overflows", "step", "best_step")
 LISTS = ("losses", "norms", "evaluated", "cells", "snapped", "snapshots")
-ARRAYS = ("vectors", "first_moment", "second_moment", "best")
+ARRAYS = ("vectors", "first_moment", "second_moment", "best", "reference")
 
 
 def dump(state: State, run: str) -> bytes:

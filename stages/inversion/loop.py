@@ -50,23 +50,28 @@ def learn(
     fixed: Batch,
     *,
     optimizer: Optimizer,
+    known: np.ndarray,
     sketch: Callable[[np.ndarray], np.ndarray],
     crew: Crew,
     around: Surroundings,
 ) -> State:
     """A state => the state at the end: all steps done, or stopped early. Raises PausedError, and UserError for a loss
-    that is not a number. `sketch` draws the word (V D) as a picture (H W 3), in the main process."""
+    that is not a number. `known` is the initializer word (V D), which the objective is relative to; `sketch` draws a
+    word (V D) as a picture (H W 3), in the main process."""
     mine = share(recipe.batch_size, crew.process_index, crew.num_processes)
     upcoming = compute.load(sampler.draw(state.step, mine))
     fixed = compute.load(fixed)
-    values = curve(np.array(state.cells))
+    if state.reference is None:
+        state.reference = _objective(known, compute, fixed, crew)
+    values = curve(state.cells, state.reference)
     sketched, unsaid = -1, []
     while True:
         # Maintenance: what belongs to the state after `state.step` steps.
         last = state.step >= recipe.steps
         if (state.step % recipe.validation_every == 0 or last) and state.step not in state.evaluated[-1:]:
-            state.record(_objective(state, compute, fixed, crew))
-            values.append(relative(state.cells[-1], state.cells[0]))
+            same = np.array_equal(known, state.vectors)
+            state.record(state.reference if same else _objective(state.vectors, compute, fixed, crew))
+            values.append(relative(state.cells[-1], state.reference))
             unsaid.append((state.step, {"objective": values[-1].relative, "objective_stderr": values[-1].stderr}))
         if recipe.progress_every and state.step % recipe.progress_every == 0 and state.step > sketched:
             if crew.is_main_process:
@@ -113,12 +118,12 @@ def _tell(unsaid: list[tuple[int, dict[str, float]]], values: list[Value], aroun
     unsaid.clear()
 
 
-def _objective(state: State, compute: Compute, fixed: Batch, crew: Crew) -> np.ndarray:
-    """=> losses (K) of the fixed cells with the word as it is."""
-    vectors = torch.from_numpy(state.vectors)
+def _objective(vectors: np.ndarray, compute: Compute, fixed: Batch, crew: Crew) -> np.ndarray:
+    """A word (V D) => losses (K) of the fixed cells with it."""
+    word = torch.from_numpy(vectors)
     cells = evaluate(
         fixed,
-        lambda part: compute.losses(vectors, part),
+        lambda part: compute.losses(word, part),
         compute.chunk,
         crew.process_index,
         crew.num_processes,

@@ -21,7 +21,7 @@ from stages.models.schedule import Schedule
 
 @dataclass(frozen=True)
 class Value:
-    """The objective relative to the initial word (1.0 is no better than it), and its paired standard error."""
+    """The objective relative to the initializer word (1.0 is no better than it), and its paired standard error."""
 
     relative: float
     stderr: float
@@ -68,18 +68,18 @@ def evaluate(batch: Batch, losses: Callable[[Batch], torch.Tensor], chunk: int, 
     return result
 
 
-def relative(losses: np.ndarray, initial: np.ndarray) -> Value:
-    """Losses (K) with a word and with the initial word => the ratio of their means, and its standard error.
+def relative(losses: np.ndarray, reference: np.ndarray) -> Value:
+    """Losses (K) with a word and with the initializer word => the ratio of their means, and its standard error.
 
-    The error is that of a ratio of paired means (delta method): the spread of `loss - ratio x initial` over the cells,
+    The error is that of a ratio of paired means (delta method): the spread of `loss - ratio x reference` over the cells,
     in which the difficulty of a cell, common to both, cancels.
     """
-    losses, initial = losses.astype(np.float64), initial.astype(np.float64)
-    ratio = losses.mean() / initial.mean()
-    spread = (losses - ratio * initial).std(ddof=1) if len(losses) > 1 else 0.0
-    return Value(float(ratio), float(spread / math.sqrt(len(losses)) / initial.mean()))
+    losses, reference = losses.astype(np.float64), reference.astype(np.float64)
+    ratio = losses.mean() / reference.mean()
+    spread = (losses - ratio * reference).std(ddof=1) if len(losses) > 1 else 0.0
+    return Value(float(ratio), float(spread / math.sqrt(len(losses)) / reference.mean()))
 
 
-def curve(cells: np.ndarray) -> list[Value]:
-    """Losses (E K), the first row with the initial word => the objective at every evaluation."""
-    return [relative(row, cells[0]) for row in cells]
+def curve(cells: list[np.ndarray], reference: np.ndarray | None) -> list[Value]:
+    """Losses of every evaluation (E K), and with the initializer word (K) => the objective at every evaluation."""
+    return [relative(row, reference) for row in cells]

@@ -36,7 +36,7 @@ def metrics(recipe: Train, state: State) -> dict[str, float | int | bool]:
 
     Learnt is a fall of more than twice its standard error.
     """
-    values = curve(np.array(state.cells))
+    values = curve(state.cells, state.reference)
     best = values[state.evaluated.index(state.best_step)]
     raw = np.array(state.losses)
     return {
@@ -44,7 +44,7 @@ def metrics(recipe: Train, state: State) -> dict[str, float | int | bool]:
         "objective_relative": round(best.relative, 6),
         "fall_percent": round(100 * (1 - best.relative), 4),
         "fall_stderr_percent": round(100 * best.stderr, 4),
-        "objective_initial": round(float(state.cells[0].mean()), 6),
+        "objective_initializer": round(float(state.reference.mean()), 6),
         "objective_last_relative": round(values[-1].relative, 6),
         "best_step": state.best_step,
         "steps_run": state.step,
@@ -70,8 +70,8 @@ def sentence(recipe: Train, state: State) -> str:
 
 
 def values_rise(state: State) -> bool:
-    """Whether the word at the end was clearly worse than the initial one: it was driven too far, not too little."""
-    last = curve(np.array(state.cells))[-1]
+    """Whether the word at the end was clearly worse than the initializer word: it was driven too far, not too little."""
+    last = curve(state.cells, state.reference)[-1]
     return last.relative > 1 + 2 * last.stderr
 
 
@@ -112,6 +112,6 @@ def loss_rows(recipe: Train, state: State) -> str:
 def objective_rows(state: State) -> str:
     """=> objective.csv: a row an evaluation."""
     rows = ["step,relative,stderr,loss"]
-    for step, value, cells in zip(state.evaluated, curve(np.array(state.cells)), state.cells, strict=True):
+    for step, value, cells in zip(state.evaluated, curve(state.cells, state.reference), state.cells, strict=True):
         rows.append(f"{step},{value.relative:.6f},{value.stderr:.6f},{cells.mean():.6g}")
     return "\n".join(rows) + "\n"

@@ -98,6 +98,7 @@ def teach(
         sampler,
         fixed,
         optimizer=optimizer,
+        known=backbone.initializer_vectors().numpy(),
         sketch=lambda vectors: sketch(backbone, caption, vectors, shape, recipe.seed),
         crew=crew,
         around=around,

@@ -24,6 +24,9 @@ class Backbone(Protocol):
     dtype: torch.dtype
     denoiser: torch.nn.Module
 
+    def initializer_vectors(self) -> torch.Tensor:
+        """=> (V D), float32, on the CPU: the initializer word, V times; of a phrase, the mean of its tokens."""
+
     def initial_vectors(self, seed: int) -> torch.Tensor:
         """=> (V D), float32, on the CPU: where the word starts."""
 

@@ -68,13 +68,16 @@ class StableDiffusion:
     def _ids(self, text: str) -> list[int]:
         return self._tokenizer.encode(text, add_special_tokens=False)
 
-    def initial_vectors(self, seed: int) -> torch.Tensor:
+    def initializer_vectors(self) -> torch.Tensor:
         table = self._words.table.weight.detach().float().cpu()
-        shape = (self._concept.vectors, table.shape[1])
-        if self._concept.initialization == "random":
-            drawn = torch.from_numpy(normal(seed, "initial", 0, 0, shape))
-            return table.mean(0) + table.std(0) * drawn
-        return table[self._initial_ids].mean(0).expand(shape).clone()
+        return table[self._initial_ids].mean(0).expand(self._concept.vectors, -1).clone()
+
+    def initial_vectors(self, seed: int) -> torch.Tensor:
+        if self._concept.initialization != "random":
+            return self.initializer_vectors()
+        table = self._words.table.weight.detach().float().cpu()
+        drawn = torch.from_numpy(normal(seed, "initial", 0, 0, (self._concept.vectors, table.shape[1])))
+        return table.mean(0) + table.std(0) * drawn
 
     def typical_norm(self) -> float:
         return self._words.table.weight.detach().float().norm(dim=1).mean().item()

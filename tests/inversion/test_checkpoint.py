@@ -15,6 +15,7 @@ def state(step: int = 3) -> State:
     made = State(*arrays, micro_batch=2, scale=2.0**15, good_steps=9, overflows=1, step=step)
     made.losses, made.norms = [0.1, 1 / 3, 2e-17], [1.0, 2.0, 3.0]
     made.record(random.random(6).astype(np.float32))
+    made.reference = random.random(6).astype(np.float32)
     made.snapshot()
     return made
 

@@ -28,7 +28,7 @@ def straight(folder: Path, curated: Path) -> tuple[State, Notebook]:
 
 def test_the_objective_falls_and_everything_is_told(straight: tuple[State, Notebook]):
     state, notebook = straight
-    values = [value.relative for value in curve(np.array(state.cells))]
+    values = [value.relative for value in curve(state.cells, state.reference)]
     assert values[0] == 1.0
     assert min(values) < 0.999
     assert state.evaluated == [0, 2, 4, 6]
@@ -182,6 +182,14 @@ def test_a_picture_that_cannot_be_used_is_named(folder: Path, curated: Path, tmp
         run(opened(folder), pictures)
 
 
+def test_whatever_it_starts_from_a_word_is_compared_with_the_initializer_word(folder: Path, curated: Path):
+    word = run(opened(folder), curated, steps=2)
+    random = run(opened(folder, CONCEPT.model_copy(update={"initialization": "random"})), curated, steps=2)
+    assert np.array_equal(random.reference, word.reference)
+    assert np.array_equal(word.cells[0], word.reference)
+    assert not np.array_equal(random.cells[0], random.reference)
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -223,7 +231,7 @@ def test_models_of_other_predictions_learn_too(curated: Path, tmp_path: Path, pr
     backbone = opened(tiny_model(tmp_path / "model", prediction_type))
     assert backbone.schedule.prediction_type == prediction_type
     state = run(backbone, curated, steps=20, validation_every=5)
-    assert min(value.relative for value in curve(np.array(state.cells))) < 1.0
+    assert min(value.relative for value in curve(state.cells, state.reference)) < 1.0
 
 
 def test_without_held_out_pictures_the_training_pictures_are_judged_with_noise_of_their_own(

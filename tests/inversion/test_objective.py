@@ -43,7 +43,7 @@ def test_processes_and_chunks_give_the_same_losses():
 
 def test_relative_to_itself_is_one_without_error():
     losses = np.random.default_rng(0).random(24).astype(np.float32)
-    assert relative(losses, losses) == (value := curve(np.array([losses]))[0])
+    assert relative(losses, losses) == (value := curve([losses], losses)[0])
     assert value.relative == pytest.approx(1)
     assert value.stderr == pytest.approx(0, abs=1e-9)
 

@@ -19,6 +19,7 @@ def finished(curve: list[float], scatter: float = 0.001) -> State:
     random = np.random.default_rng(0)
     initial = random.uniform(0.1, 1.0, 24)
     state = State(*(np.zeros((1, 4), dtype=np.float32) for _ in range(3)), micro_batch=4)
+    state.reference = initial.astype(np.float32)
     for i, value in enumerate(curve):
         state.step = 40 * i
         state.vectors = np.full((1, 4), i, dtype=np.float32)
