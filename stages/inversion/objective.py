@@ -81,5 +81,5 @@ def relative(losses: np.ndarray, reference: np.ndarray) -> Value:
 
 
 def curve(cells: list[np.ndarray], reference: np.ndarray | None) -> list[Value]:
-    """Losses of every evaluation (E K), and with the initializer word (K) => the objective at every evaluation."""
+    """Losses of every evaluation (E K) and with the initializer word (K) => the objective at every evaluation."""
     return [relative(row, reference) for row in cells]

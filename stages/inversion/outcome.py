@@ -70,7 +70,7 @@ def sentence(recipe: Train, state: State) -> str:
 
 
 def values_rise(state: State) -> bool:
-    """Whether the word at the end was clearly worse than the initializer word: it was driven too far, not too little."""
+    """Whether the last word was clearly worse than the initializer word: driven too far, not too little."""
     last = curve(state.cells, state.reference)[-1]
     return last.relative > 1 + 2 * last.stderr
 
