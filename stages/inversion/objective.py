@@ -71,8 +71,8 @@ def evaluate(batch: Batch, losses: Callable[[Batch], torch.Tensor], chunk: int, 
 def relative(losses: np.ndarray, reference: np.ndarray) -> Value:
     """Losses (K) with a word and with the initializer word => the ratio of their means, and its standard error.
 
-    The error is that of a ratio of paired means (delta method): the spread of `loss - ratio x reference` over the cells,
-    in which the difficulty of a cell, common to both, cancels.
+    The error is that of a ratio of paired means (delta method): the spread of `loss - ratio x reference` over the
+    cells, in which the difficulty of a cell, common to both, cancels.
     """
     losses, reference = losses.astype(np.float64), reference.astype(np.float64)
     ratio = losses.mean() / reference.mean()
