@@ -20,10 +20,12 @@ SMALL = {
     "dataset": {"source": "folder", "path": "pictures"},
     "filter": {"class": "Critter", "min_side_px": 24},
     "curate": {"count": 3, "holdout": 2, "resolution": 64},
+    "model": {"base": "starter/model"},
     "concept": {"placeholder_token": "<critter>", "initializer_token": "dragon"},
     "train": {"steps": 3, "batch_size": 2, "learning_rate": 1e-2},
     "render": {"prompts": {"plain": "a {}"}, "seeds": [0], "steps": 2, "guidance_scale": 2.0},
     "evaluate": {"clip": "starter/clip"},
+    "report": {"title": None},
     "runtime": {"trackers": [], "workers": 1},
 }
 
