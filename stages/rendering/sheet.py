@@ -12,7 +12,7 @@ PAPER, INK, FAINT = (251, 250, 247), (29, 29, 33), (112, 109, 102)
 ACCENT, PALE = (186, 70, 20), (246, 217, 199)
 STRIP_ROWS = 2
 LONG = 60  # letters; prompts of more are written smaller, in a wider column
-NOTES = {"initializer": "the word that it started from", "word": "the new word"}
+NOTES = {"initializer": "the known word", "word": "the new word"}
 
 
 @dataclass(frozen=True)
