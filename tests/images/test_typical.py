@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
 
 from stages import UserError
@@ -58,6 +59,19 @@ def test_with_clip_the_distance_is_clips_and_its_features_are_kept(strangers: Pa
     assert rows(strangers, workers=2, duplicate_distance=0, clip=clip) == list(by_clip.values())
     with pytest.raises(UserError, match=r"filter\.clip .*nowhere is no CLIP model"):
         rows(strangers, clip=str(tmp_path / "nowhere"))
+
+
+@pytest.mark.parametrize("fault", ["a pickle", "a weight missing"])
+def test_a_clip_is_read_from_safetensors_and_whole_or_not_at_all(strangers: Path, tmp_path: Path, fault: str):
+    folder = tiny_clip(tmp_path / "clip")
+    weights = load_file(folder / "model.safetensors")
+    if fault == "a pickle":
+        torch.save(weights, folder / "pytorch_model.bin")
+        (folder / "model.safetensors").unlink()
+    else:
+        save_file({k: v for k, v in weights.items() if k != "visual_projection.weight"}, folder / "model.safetensors")
+    with pytest.raises(UserError, match=r"filter\.clip .* is no CLIP model"):
+        rows(strangers, clip=str(folder))
 
 
 def test_clips_own_processor_sees_what_our_eye_sees(strangers: Path, tmp_path: Path):

@@ -26,12 +26,16 @@ class Clip:
     """A CLIP model's eye, on the CPU in float32: what decides about a picture is the same wherever it is asked."""
 
     def __init__(self, name: str) -> None:
-        """A folder or a hub id => the model. Raises UserError where there is none."""
+        """A folder or a hub id => the model, from safetensors. Raises UserError where it is not there or not whole."""
         before = logging.get_verbosity()
         logging.set_verbosity_error()  # else it lists the words' half of the weights as not needed
         logging.disable_progress_bar()
         try:
-            self._model = CLIPVisionModelWithProjection.from_pretrained(name).eval().float()
+            self._model, found = CLIPVisionModelWithProjection.from_pretrained(
+                name, dtype=torch.float32, use_safetensors=True, output_loading_info=True
+            )
+            if found["missing_keys"]:  # the library would draw them at random
+                raise ValueError(f"it has no {sorted(found['missing_keys'])[0]}")
         except (OSError, ValueError) as error:
             why = str(error).split(". ")[0].splitlines()[0]
             raise UserError(
@@ -40,6 +44,7 @@ class Clip:
         finally:
             logging.set_verbosity(before)
             logging.enable_progress_bar()
+        self._model.eval()
         self.width: int = self._model.config.projection_dim
         self._side: int = self._model.config.image_size
 
