@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 
+from stages.common.runtime import Runtime
 from stages.inversion.compute import Speed
 from stages.inversion.params import Train
 from stages.inversion.pictures import examples
@@ -80,7 +81,7 @@ def main() -> None:
         validation_timesteps=2,
         captions=["a photo of a {}", "the {}"],
     )
-    machine.prepare(device, threads=None, processes=1, deterministic=True, memory_gib=None, tf32=False)
+    machine.ready(Runtime())
     rate = matmul(device, machine.DTYPES[precision])
     for variant in variants:
         way, micro = variant[:-1], int(variant[-1])
@@ -101,7 +102,7 @@ def variety(model: str, variant: tuple[str, int], recipe: Train, out: Path, acce
     (way, micro), device = variant, machine.pick("auto")
     cuda = device.type == "cuda"
     exact = way != "loose"
-    machine.prepare(device, threads=None, processes=1, deterministic=exact, memory_gib=None, tf32=False)
+    machine.ready(Runtime(deterministic=exact))
     torch.compiler.reset()
     backbone = open_backbone(Model(base=model), CONCEPT, device, machine.DTYPES[recipe.mixed_precision])
     speed.compile_denoiser(backbone.denoiser, way if way in ("regional", "full") else "off")

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, StableDiffusionPipeline, UniPCMultistepScheduler
+from diffusers import StableDiffusionPipeline
 
+from stages.models.pipeline import SAMPLERS
 from starter import reader
 from starter.attributes import generator
 from starter.captions import SCENE_PHRASES, STYLE_PHRASES, article
@@ -20,7 +21,7 @@ from starter.world import Shot, draw_shot, render
 
 STARTER = Path("starter")
 FRESH = 10_000_000  # seeds from here on were never trained on
-SAMPLERS = {"ddim": DDIMScheduler, "dpm++": DPMSolverMultistepScheduler, "unipc": UniPCMultistepScheduler}
+COMPARED = ("ddim", "dpm++", "unipc")
 ASKED = ("kind", "body", "wings", "wing_colour", "tail", "scene", "style")
 
 
@@ -33,7 +34,7 @@ def main() -> None:
     parser.add_argument("--table", type=int, default=60, help="prompts for a row of the table of steps; 0: no table")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--guidance", type=float, default=4.0)
-    parser.add_argument("--sampler", choices=SAMPLERS, default="ddim")
+    parser.add_argument("--sampler", choices=COMPARED, default="ddim")
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
     sizes()
@@ -146,7 +147,7 @@ def table(pipeline, eyes, count: int, guidance: float) -> None:
     """Print quality against steps, and against guidance."""
     print(f"| sampler | steps | guidance | {' | '.join(ASKED)} | s a picture |")
     print("| --- " * (len(ASKED) + 4) + "|")
-    rows = [(sampler, steps, guidance) for sampler in SAMPLERS for steps in (5, 10, 20, 40)]
+    rows = [(sampler, steps, guidance) for sampler in COMPARED for steps in (5, 10, 20, 40)]
     rows += [("ddim", 20, other) for other in (1.0, 2.0, 3.0, 6.0)]
     for sampler, steps, scale in rows:
         found, seconds = follow(pipeline, eyes, count, (sampler, steps, scale))

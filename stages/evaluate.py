@@ -22,15 +22,7 @@ METRICS, SCORES = Path("data/metrics.json"), Path("data/scores.csv")
 def main() -> str:
     """data/renders, data/curated => a row of scores a render, and the figures of all of them."""
     params = load("evaluate", "runtime")
-    device = machine.pick(params.runtime.device)
-    machine.prepare(
-        device,
-        threads=None if params.runtime.threads == "auto" else params.runtime.threads,
-        processes=1,
-        deterministic=params.runtime.deterministic,
-        memory_gib=params.runtime.memory_gib,
-        tf32=False,
-    )
+    device = machine.ready(params.runtime)
     drawn, chosen = _index(RENDERS, "render"), _index(CURATED, "curate")
     material = Material(
         pd.DataFrame(drawn["cells"]),

@@ -1,6 +1,5 @@
 """data/raw => data/manifest.csv: every picture of the class, what it is like, and whether it is usable."""
 
-import os
 from pathlib import Path
 
 from stages.common.entry import stage
@@ -16,8 +15,8 @@ FEATURES = Path("data/features.npy")
 def main() -> str:
     """data/raw => data/manifest.csv, data/features.npy."""
     params = load("filter", "runtime")
-    workers = params.runtime.workers
-    workers = len(os.sched_getaffinity(0)) if workers == "auto" else workers
+    runtime = params.runtime
+    workers = runtime.cores if runtime.workers == "auto" else runtime.workers
     counts = sift(RAW, params.filter, workers, MANIFEST, FEATURES)
     kept, total = counts.pop("", 0), counts.total()
     why = ", ".join(f"{reason} {count}" for reason, count in counts.most_common())

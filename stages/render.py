@@ -4,9 +4,6 @@ import json
 from pathlib import Path
 from types import SimpleNamespace
 
-import diffusers
-import torch
-import transformers
 from PIL import Image
 from tqdm import tqdm
 
@@ -14,6 +11,7 @@ from stages import UserError
 from stages.common import files
 from stages.common.entry import stage
 from stages.common.locks import lock
+from stages.common.origin import ground
 from stages.common.params import load
 from stages.models import device as machine
 from stages.models.pipeline import add_word, open_pipeline
@@ -53,15 +51,7 @@ def main() -> str:
 
 def _painter(params: SimpleNamespace) -> Painter:
     """Params => the model with the word in it, ready to draw."""
-    device = machine.pick(params.runtime.device)
-    machine.prepare(
-        device,
-        threads=None if params.runtime.threads == "auto" else params.runtime.threads,
-        processes=1,
-        deterministic=params.runtime.deterministic,
-        memory_gib=params.runtime.memory_gib,
-        tf32=False,
-    )
+    device = machine.ready(params.runtime)
     pipeline = open_pipeline(params.model, params.render.scheduler, device, DTYPES[params.render.precision])
     add_word(pipeline, params.concept.placeholder_token, WORD)
     return Painter(pipeline, params.render, params.concept.placeholder_token)
@@ -70,10 +60,8 @@ def _painter(params: SimpleNamespace) -> Painter:
 def _known(params: SimpleNamespace) -> str:
     """Params => a fingerprint of all that decides every cell alike."""
     settings = params.render.model_dump(mode="json", exclude={"prompts", "seeds"})
-    base = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in sorted(Path(params.model.base).rglob("*.*"))]
-    code = sorted(p for room in ("models", "rendering") for p in Path(__file__).parent.joinpath(room).glob("*.py"))
-    versions = {module.__name__: module.__version__ for module in (torch, diffusers, transformers)}
-    return files.fingerprint(settings, params.model.model_dump(mode="json"), base, versions, *code)
+    model = params.model.model_dump(mode="json")
+    return files.fingerprint(settings, model, *ground(params.model.base, ("models", "rendering")))
 
 
 def _story(params: SimpleNamespace, wanted: list[Cell]) -> Story:

@@ -33,13 +33,10 @@ def main() -> str:
     params, stop = load("train", "model", "concept", "runtime"), Stop()
     recipe, runtime = params.train, params.runtime
     accelerator = Accelerator(cpu=machine.pick(runtime.device).type != "cuda", log_with=list(runtime.trackers) or None)
-    device = machine.pick(runtime.device, accelerator.local_process_index)
-    machine.prepare(
-        device,
-        threads=None if runtime.threads == "auto" else runtime.threads,
+    device = machine.ready(
+        runtime,
         processes=accelerator.num_processes,
-        deterministic=runtime.deterministic,
-        memory_gib=runtime.memory_gib,
+        local_rank=accelerator.local_process_index,
         tf32=recipe.mixed_precision == "tf32",
     )
     pictures = examples(CURATED)

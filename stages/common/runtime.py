@@ -1,5 +1,6 @@
 """The `runtime` section: what only changes speed or memory, and what no stage tracks."""
 
+import os
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt
@@ -30,7 +31,8 @@ class Runtime(BaseModel):
     )
     workers: Auto | PositiveInt = Field("auto", description="Processes that read pictures; auto: one a core.")
     threads: Auto | PositiveInt = Field(
-        "auto", description="CPU threads of a training process; auto: the cores, divided among the processes."
+        "auto",
+        description="CPU threads of a process with a model; auto: the cores, divided among those that train.",
     )
     checkpoint_seconds: NonNegativeFloat = Field(
         5.0, description="Least time between two checkpoints of training, in seconds; 0: one at every step."
@@ -43,3 +45,8 @@ class Runtime(BaseModel):
         default_factory=lambda: ["dvclive"],
         description="Where curves are sent while training; wandb is offline without a key.",
     )
+
+    @property
+    def cores(self) -> int:
+        """Cores that this process may use; where the system does not say, all there are."""
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

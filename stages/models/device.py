@@ -1,6 +1,7 @@
 """The machine that a model runs on: which device, how many threads, how exact, how much memory."""
 
 import os
+from typing import Protocol
 
 import torch
 
@@ -8,6 +9,16 @@ from stages import UserError
 
 GIB = 2**30
 DTYPES = {"no": torch.float32, "tf32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+class Wishes(Protocol):
+    """What a user may wish of the machine, and its cores; `runtime` has them."""
+
+    device: str
+    threads: int | str
+    cores: int
+    deterministic: bool
+    memory_gib: float | None
 
 
 def pick(device: str, local_rank: int = 0) -> torch.device:
@@ -20,22 +31,14 @@ def pick(device: str, local_rank: int = 0) -> torch.device:
     return torch.device(device, local_rank % torch.cuda.device_count()) if device == "cuda" else torch.device(device)
 
 
-def prepare(
-    device: torch.device,
-    *,
-    threads: int | None,
-    processes: int,
-    deterministic: bool,
-    memory_gib: float | None,
-    tf32: bool,
-) -> None:
-    """Set this process's threads, kernels and share of the accelerator's memory.
+def ready(wishes: Wishes, *, processes: int = 1, local_rank: int = 0, tf32: bool = False) -> torch.device:
+    """Wishes => the device, with this process's threads, kernels and share of the accelerator's memory set for it.
 
-    `threads` None takes the machine's cores, divided among its `processes`: `accelerate launch` sets one thread a
+    `threads: auto` takes the cores, divided among the machine's `processes`: `accelerate launch` sets one thread a
     process where there is no GPU, whatever the cores.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    torch.set_num_threads(threads or max(1, cores // processes))
+    device, deterministic = pick(wishes.device, local_rank), wishes.deterministic
+    torch.set_num_threads(max(1, wishes.cores // processes) if wishes.threads == "auto" else wishes.threads)
     # Flash attention's backward pass is exact only in the strict mode; filling memory would cost time for nothing.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(deterministic)
@@ -48,6 +51,7 @@ def prepare(
     torch.backends.cudnn.allow_tf32 = tf32
     if device.type == "cuda":
         torch.cuda.set_device(device)
-        if memory_gib is not None:
+        if wishes.memory_gib is not None:
             total = torch.cuda.get_device_properties(device).total_memory
-            torch.cuda.set_per_process_memory_fraction(min(1.0, memory_gib * GIB / total), device)
+            torch.cuda.set_per_process_memory_fraction(min(1.0, wishes.memory_gib * GIB / total), device)
+    return device

@@ -20,7 +20,7 @@ def attend(denoiser: torch.nn.Module, attention: str, device: torch.device, dtyp
         sample = torch.randn(1, 64, 1, 40, device=device, dtype=dtype, requires_grad=True)
         xformers.ops.memory_efficient_attention(sample, sample, sample).sum().backward()
         denoiser.enable_xformers_memory_efficient_attention()
-    except (ImportError, OSError, RuntimeError, ValueError, NotImplementedError, AttributeError) as error:
+    except (ImportError, OSError, RuntimeError, ValueError, AttributeError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         return f"`runtime.attention: xformers` cannot run here ({reason}); PyTorch's own attention is taken"
     return None

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from stages.common.runtime import Runtime
 from stages.inversion.checkpoint import State
 from stages.inversion.compute import Speed
 from stages.inversion.params import Train
@@ -32,8 +33,7 @@ def run(
     **recipe: object,
 ) -> State:
     """=> the state after a training on the GPU."""
-    device = machine.pick("cuda")
-    machine.prepare(device, threads=1, processes=1, deterministic=deterministic, memory_gib=None, tf32=False)
+    device = machine.ready(Runtime(device="cuda", threads=1, deterministic=deterministic))
     return teach(
         open_backbone(Model(base=str(folder)), CONCEPT, device, machine.DTYPES[precision]),
         CONCEPT,

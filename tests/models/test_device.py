@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from stages import UserError
-from stages.models.device import pick, prepare
+from stages.common.runtime import Runtime
+from stages.models.device import pick, ready
 
 
 def test_a_device_that_is_not_here_is_refused():
@@ -21,9 +22,9 @@ def test_a_device_that_is_not_here_is_refused():
 def test_threads_are_the_cores_divided_among_the_processes(processes: int):
     before = torch.get_num_threads()
     try:
-        prepare(torch.device("cpu"), threads=None, processes=processes, deterministic=True, memory_gib=None, tf32=False)
+        assert ready(Runtime(device="cpu"), processes=processes) == torch.device("cpu")
         assert torch.get_num_threads() == max(1, len(os.sched_getaffinity(0)) // processes)
-        prepare(torch.device("cpu"), threads=1, processes=1, deterministic=False, memory_gib=None, tf32=False)
+        ready(Runtime(device="cpu", threads=1, deterministic=False))
         assert torch.get_num_threads() == 1
     finally:
         torch.use_deterministic_algorithms(False)
