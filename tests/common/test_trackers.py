@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import wandb
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, PartialState
 from PIL import Image
@@ -62,6 +63,7 @@ def test_wandb_without_a_key_is_offline_and_its_run_file_is_there(tmp_path: Path
     made.log({"loss": 0.5}, 1)
     made.picture("progress", Image.new("RGB", (8, 8), "red"), 1)
     made.finish()
+    wandb.teardown()  # as at the end of a process: what writes the file is done
     (file,) = tmp_path.rglob("run-0123abcd.wandb")
     assert file.parent.name.startswith("offline-run-")
     assert b"loss" in file.read_bytes()

@@ -7,13 +7,18 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 from ruamel.yaml import YAML
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.remote.webdriver import WebDriver
+from selenium.webdriver.remote.webelement import WebElement
 
 from stages import UserError
 from stages.images.params import Curate, Filter
 from stages.images.quality.sift import sift
 from stages.images.selection.curate import curate, read
 from stages.images.selection.square import square
-from tests.images import browser, corpus
+from tests.browser import browser, needs_browser
+from tests.images import corpus
 
 
 @pytest.fixture(scope="module")
@@ -113,33 +118,35 @@ def test_a_square_is_never_squashed_and_never_black(tmp_path: Path):
     ).tolist() == [[20, 160, 40]]
 
 
-needs_browser = pytest.mark.skipif(
-    not (browser.CHROMIUM and browser.DRIVER), reason="no chromium here: apt-get install chromium chromium-driver"
-)
-
-
 @needs_browser
 def test_three_clicks_give_lines_that_change_the_choice_as_clicked(home: Path, tmp_path: Path):
     index, page = make(home, tmp_path / "a", exclude=["small.png"])
     (tmp_path / "page.html").write_text(page)
     out, second = sources(index)[0], sources(index)[1]
     into = next(f"clean{i}.png" for i in range(8) if f"clean{i}.png" not in sources(index))
-    with browser.browser(tmp_path / "profile") as window:
-        window.open(tmp_path / "page.html")
-        assert window.run("return document.querySelectorAll('.card').length") == 15
-        assert window.run("return [...document.images].every(i => i.src.startsWith('data:'))")
-        window.click(f'.card[data-file="{out}"] .exclude')
-        window.click(f'.card[data-file="{into}"] .include')
-        window.press(f'.card[data-file="{second}"] .include', "\ue007")  # the keyboard's Enter
-        window.run("document.querySelectorAll('.card[data-file=\"small.png\"] .include').length")
-        lines = window.text("#yaml")
-        pressed = window.run(f"return document.querySelector('.card[data-file=\"{out}\"] .exclude').ariaPressed")
+    with browser(tmp_path / "profile") as window:
+        window.get((tmp_path / "page.html").as_uri())
+        assert window.execute_script("return document.querySelectorAll('.card').length") == 15
+        assert window.execute_script("return [...document.images].every(i => i.src.startsWith('data:'))")
+        find(window, out, ".exclude").click()
+        find(window, into, ".include").click()
+        find(window, second, ".include").send_keys(Keys.ENTER)
+        window.execute_script("document.querySelectorAll('.card[data-file=\"small.png\"] .include').length")
+        lines = window.find_element(By.ID, "yaml").text
+        pressed = window.execute_script(
+            f"return document.querySelector('.card[data-file=\"{out}\"] .exclude').ariaPressed"
+        )
     assert pressed == "true"
     pasted = YAML(typ="safe").load("curate:\n  count: 5\n  holdout: 2\n  resolution: 64\n" + _indented(lines))["curate"]
     assert pasted["exclude"] == ["small.png", out]
     changed, _ = make(home, tmp_path / "b", **pasted)
     assert set(sources(changed)) >= {into, second}
     assert out not in sources(changed) + sources(changed, "holdout")
+
+
+def find(window: WebDriver, file: str, button: str) -> WebElement:
+    """=> a button of the card of `file`."""
+    return window.find_element(By.CSS_SELECTOR, f'.card[data-file="{file}"] {button}')
 
 
 def _indented(lines: str) -> str:
@@ -161,8 +168,10 @@ def test_hostile_names_are_text_on_the_page(tmp_path: Path):
     sift(tmp_path / "raw", Filter(**{"class": "Thing"}), 1, tmp_path / "manifest.csv", tmp_path / "features.npy")
     _, page = make(tmp_path, tmp_path / "a", count=1, holdout=1, include=[names[0]])
     (tmp_path / "page.html").write_text(page)
-    with browser.browser(tmp_path / "profile") as window:
-        window.open(tmp_path / "page.html")
-        assert window.run("return document.title") == "Thing: 1 of 4 pictures"
-        assert set(window.run("return [...document.querySelectorAll('.card')].map(c => c.dataset.file)")) == set(names)
-        assert json.loads(window.text("#yaml").splitlines()[0].partition(":")[2]) == [names[0]]
+    with browser(tmp_path / "profile") as window:
+        window.get((tmp_path / "page.html").as_uri())
+        assert window.execute_script("return document.title") == "Thing: 1 of 4 pictures"
+        assert set(
+            window.execute_script("return [...document.querySelectorAll('.card')].map(c => c.dataset.file)")
+        ) == set(names)
+        assert json.loads(window.find_element(By.ID, "yaml").text.splitlines()[0].partition(":")[2]) == [names[0]]

@@ -61,6 +61,12 @@ def drawn(home: Path) -> dict[str, int]:
     return {path.name: path.stat().st_mtime_ns for path in (home / ".scratch" / "render").glob("*.png")}
 
 
+def forget(home: Path) -> None:
+    """No cell that was drawn before is there any more."""
+    for path in (home / ".scratch" / "render").glob("*.png"):
+        path.unlink()
+
+
 def test_the_outs_are_the_same_bytes_wherever_and_however_they_came(home: Path, capsys: pytest.CaptureFixture):
     render.main()
     assert "8 pictures in data/renders; look at data/grid.png" in capsys.readouterr().out
@@ -69,8 +75,7 @@ def test_the_outs_are_the_same_bytes_wherever_and_however_they_came(home: Path, 
     assert {f"data/renders/{row['file']}" for row in rows} | {"data/renders/index.json", "data/grid.png"} == set(first)
     render.main()
     assert (made(home), drawn(home)) == (first, cells)
-    for path in (home / ".scratch" / "render").glob("*.png"):
-        path.unlink()
+    forget(home)
     render.main()
     assert made(home) == first
 
@@ -123,8 +128,7 @@ def test_killed_anywhere_it_goes_on_to_the_same_bytes(home: Path):
     render.main()
     assert done.items() <= drawn(home).items()
     resumed = made(home)
-    for path in (home / ".scratch" / "render").glob("*.png"):
-        path.unlink()
+    forget(home)
     render.main()
     assert made(home) == resumed
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from stages import report
 from stages.reporting.sources import EMBEDDED_AS_IS, picture
-from tests.images import browser
+from tests.browser import browser, needs_browser
 from tests.project import SMALL, write_params
 from tests.reporting.conftest import build
 
@@ -147,23 +147,21 @@ def test_what_is_missing_is_one_sentence(home: Path, name: str):
         report.main()
 
 
-@pytest.mark.skipif(
-    not (browser.CHROMIUM and browser.DRIVER), reason="no chromium here: apt-get install chromium chromium-driver"
-)
+@needs_browser
 def test_in_a_browser_it_fits_a_phone_and_a_desk(home: Path, tmp_path: Path):
     write_params(home, SMALL | {"report": {"title": "<" + "w" * 90 + ">"}})
     made(home)
-    with browser.browser(tmp_path / "profile") as window:
+    with browser(tmp_path / "profile") as window:
         for width in (390, 1280):
             size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 500}
-            window.command("Emulation.setDeviceMetricsOverride", **size)
-            window.open(home / "report" / "index.html")
+            window.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+            window.get((home / "report" / "index.html").resolve().as_uri())
             fits = "return document.documentElement.scrollWidth <= innerWidth"
-            assert window.run(fits)
-            window.run("for (const details of document.querySelectorAll('details')) details.open = true;")
-            assert window.run(fits)
-            window.run("for (const image of document.images) image.loading = 'eager';")
+            assert window.execute_script(fits)
+            window.execute_script("for (const details of document.querySelectorAll('details')) details.open = true;")
+            assert window.execute_script(fits)
+            window.execute_script("for (const image of document.images) image.loading = 'eager';")
             decoded = "return Promise.all([...document.images].map(i => i.decode())).then(() => document.images.length)"
-            assert window.run(decoded) == 3 + 2 * 2 * 2 + 3 + 2
+            assert window.execute_script(decoded) == 3 + 2 * 2 * 2 + 3 + 2
         loaded = "return performance.getEntriesByType('resource').map(r => r.name).filter(n => !n.startsWith('data:'))"
-        assert window.run(loaded) == []
+        assert window.execute_script(loaded) == []
