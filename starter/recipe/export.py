@@ -1,6 +1,8 @@
 """`python -m starter.recipe.export`: the parts => starter/model, starter/clip and starter/reader, float16."""
 
+import json
 import shutil
+from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
@@ -32,6 +34,8 @@ def main(arguments: list[str] | None = None) -> None:
         requires_safety_checker=False,
     )
     pipeline.save_pretrained(out / "model", max_shard_size="15MB")
+    for part in ("vae", "unet"):
+        _forget_way(out / "model" / part / "config.json")
     save_tokenizer(out / "model" / "tokenizer")
     CLIPModel.from_pretrained(work / "clip", dtype=half).save_pretrained(out / "clip", max_shard_size="2MB")
     processor().save_pretrained(out / "clip")
@@ -39,6 +43,13 @@ def main(arguments: list[str] | None = None) -> None:
     shutil.copytree(work / "reader", out / "reader")
     size = sum(p.stat().st_size for part in ("model", "clip", "reader") for p in (out / part).rglob("*") if p.is_file())
     print(f"weights: {size / 1e6:.1f} MB", flush=True)
+
+
+def _forget_way(config: Path) -> None:
+    """A part's settings without the folder of this machine that the part came from."""
+    settings = json.loads(config.read_text())
+    settings.pop("_name_or_path", None)
+    config.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n")
 
 
 if __name__ == "__main__":

@@ -40,6 +40,11 @@ def test_files_are_safetensors_and_small():
     assert all(path.stat().st_size < 2 * 2**20 for path in weights if path.parent.name in ("clip", "reader"))
 
 
+def test_no_file_says_where_it_was_made():
+    for path in (path for part in PARTS for path in (STARTER / part).rglob("*.json")):
+        assert not json.loads(path.read_text()).get("_name_or_path", "").startswith("/"), path
+
+
 def test_the_layout_is_that_of_stable_diffusion(pipeline: StableDiffusionPipeline):
     index = json.loads((STARTER / "model" / "model_index.json").read_text())
     assert index["_class_name"] == "StableDiffusionPipeline"
