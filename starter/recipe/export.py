@@ -35,7 +35,7 @@ def main(arguments: list[str] | None = None) -> None:
     )
     pipeline.save_pretrained(out / "model", max_shard_size="15MB")
     for part in ("vae", "unet"):
-        _forget_way(out / "model" / part / "config.json")
+        forget_way(out / "model" / part / "config.json")
     save_tokenizer(out / "model" / "tokenizer")
     CLIPModel.from_pretrained(work / "clip", dtype=half).save_pretrained(out / "clip", max_shard_size="2MB")
     processor().save_pretrained(out / "clip")
@@ -45,7 +45,7 @@ def main(arguments: list[str] | None = None) -> None:
     print(f"weights: {size / 1e6:.1f} MB", flush=True)
 
 
-def _forget_way(config: Path) -> None:
+def forget_way(config: Path) -> None:
     """A part's settings without the folder of this machine that the part came from."""
     settings = json.loads(config.read_text())
     settings.pop("_name_or_path", None)
