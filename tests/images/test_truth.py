@@ -4,10 +4,12 @@ import csv
 import functools
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from stages.images.params import Curate, Filter
 from stages.images.quality.sift import sift
+from stages.images.selection.choose import choose
 from stages.images.selection.curate import curate, read
 from starter.attributes import NAME
 from starter.dataset import Truth, build, truth
@@ -74,3 +76,10 @@ def test_the_seven_are_clean_and_of_six_poses_and_so_are_those_held_out(home: Pa
     held_out = [known[entry["source"].partition("/")[2]] for entry in index["holdout"]]
     assert [one.defect for one in chosen + held_out if not one.usable] == []
     assert len({one.pose for one in chosen}) >= 6
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_a_wing_cut_at_the_frame_is_passed_over_where_others_are_whole(home: Path, name: str):
+    rows, features = read(home / f"{name}.csv", home / f"{name}.npy")
+    touching = pd.to_numeric(rows["touching"]).loc[choose(rows, features, Curate()).train]
+    assert touching.max() < 0.1

@@ -36,21 +36,21 @@ def terms(row: dict, filter: Filter) -> dict[str, float]:
 
     size: its shorter side, on a scale of logarithms, up to four times the least; sharp: the sharpness, full from 0.5
     (an edge of two pixels); clean: free of blocking and noise; plain: how plain the border is; share: how near the
-    subject's part of the picture is to one to two thirds; whole: how little of the frame's sides the subject covers;
-    typical: how near it is to others of its class. What cannot be known (a subject without plain border, a class of too
-    few) counts as half.
+    subject's part of the picture is to one to two thirds; whole: how little of the frame's sides the subject covers,
+    none from half of what is rejected on; typical: how near it is to others of its class. What cannot be known (a
+    subject without plain border, a class of too few) counts as half.
     """
     shorter = min(row["width"], row["height"])
     share = row["subject_share"]
     framed = _framed(row)
-    distance = row["class_distance"]
+    distance, touching = row["class_distance"], row["touching"]
     return {
         "size": _part(math.log2(max(shorter / filter.min_side_px, 1)) / 2),
         "sharp": _part(row["sharpness"] / 0.5),
         "clean": _part(1 - row["blocking"] / filter.max_blocking) * _part(1 - row["noise"] / filter.max_noise),
         "plain": row["border_plain"],
         "share": _part(min(share / 0.3, (1 - share) / 0.3)) if framed else 0.5,
-        "whole": _part(1 - row["touching"] / filter.max_touching) if framed and row["touching"] is not None else 0.5,
+        "whole": _part(1 - 2 * touching / filter.max_touching) if framed and touching is not None else 0.5,
         "typical": 0.5 if distance is None else _part(1 - distance / filter.max_class_distance),
     }
 

@@ -11,6 +11,7 @@ from stages.images.params import Curate
 from stages.images.selection.wishes import matching
 
 POOL = 2  # the choice is among the best, this many times as many as are wanted: variety may cost only some quality
+LEAST_SPREAD = 0.05  # of scores: among pictures that are all but equally good, what is left is chance
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,9 @@ def choose(manifest: pd.DataFrame, features: np.ndarray, curate: Curate) -> Choi
         raise UserError(_too_few(manifest, len(free), wanted, curate))
     scores = manifest["score"].to_numpy()
     pool = free[: POOL * wanted]
-    gain = np.stack([(1 - curate.diversity) * scores[pool], np.full(len(pool), curate.diversity)])
+    # In units of the pool's own spread, as unlikeness is: else a wing cut at the frame would weigh next to nothing.
+    quality = (scores[pool] - scores[pool].min()) / max(np.ptp(scores[pool]), LEAST_SPREAD)
+    gain = np.stack([(1 - curate.diversity) * quality, np.full(len(pool), curate.diversity)])
     taken = _vary(list(include), pool, features, gain, wanted)
     chosen = [*include, *taken]
     train, holdout = chosen[: curate.count], chosen[curate.count :]
