@@ -1,10 +1,12 @@
-"""What is learnt, and in what time: our trainer and the reference script with the same recipe on the same pictures.
+"""What is learnt, and in what time: our trainer and the reference script from the same start, on the same pictures.
 
-    python -m bench.learn --model starter/model --clip starter/clip --curated data/curated \\
-        --reference textual_inversion.py --out FOLDER [--steps 400] [--seeds 0 1 2 3 4]
+    python -m bench.learn --reference textual_inversion.py --out FOLDER [--seeds 0 1 2 3 4] [--set train.steps=400 ...]
 
-Every run is a process of its own, its start counted. Both words are judged alike: the fixed objective with noise that
-neither trainer has seen, and CLIP similarity of renders from the same noise to the held-out pictures.
+The recipe is that of params.yaml. The script starts from a known word, and trains its table in the precision in which
+it is stored: so it is given a copy of the model with the text encoder in float32, whose initializer word has the vector
+that our run of the same seed starts from. Every training is a process of its own, its start counted, the two in turns.
+All words are judged alike: the objective on held-out pictures, with noise that no run has seen, relative to the
+true initializer word; and the stages `render` and `evaluate`.
 """
 
 import argparse
@@ -19,193 +21,189 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from ruamel.yaml import YAML
 from safetensors.numpy import load_file
+from transformers import CLIPTextModel, CLIPTokenizer
 
-from bench.train import path
+from bench.word import run, settle
 from stages.inversion.captions import sentences
 from stages.inversion.compute import Compute, Speed
 from stages.inversion.objective import evaluate, fixed_batch, relative
-from stages.inversion.params import Train
 from stages.inversion.pictures import encode, examples
-from stages.inversion.stopping import should_stop
 from stages.models.backbone import open_backbone
 from stages.models.params import Concept, Model
-from stages.models.sketch import sketch
-from stages.scoring.encoders import Clip
 
-CONCEPT = Concept(placeholder_token="<new>", initializer_token="dragon")
-PROMPTS = ("a photo of a <new>", "a <new> at night", "a <new> by the sea", "a <new> in the forest")
-UNSEEN = 1000  # added to a run's seed for the noise of its judges
-RECIPE = {"batch_size": 4, "lr_scheduler": "cosine", "lr_warmup_steps": 20}
+UNSEEN = 1000  # the seed of the judge's noise
+STRATA = 64  # the judge's timesteps a held-out picture
+SEEDS = [0, 1, 2, 3]  # pictures a prompt
+WORD = Path("data/embedding/learned_embeds.safetensors")
+# What the script is called with that has another name there.
+NAMES = {
+    "learning_rate": "learning_rate",
+    "lr_scheduler": "lr_scheduler",
+    "lr_warmup_steps": "lr_warmup_steps",
+    "max_train_steps": "steps",
+    "train_batch_size": "batch_size",
+    "seed": "seed",
+}
 
 
 def main() -> None:
     """Train, judge, print a table."""
     args = arguments()
-    judge, rows = Judge(args), []
+    args.out.mkdir(parents=True)
+    home = args.out / "ours"
+    params = prepare(home, args)
+    judge, rows = Judge(home, args.out / "judge", params), []
     for seed in args.seeds:
-        for name, train in (("reference", reference), *ours(args)):
-            word, seconds, said = train(args, args.out / f"{name}-{seed}".replace(" ", "-"), seed)
-            rows.append({"name": name, "seed": seed, "seconds": seconds} | judge(word, seed) | said)
-            print(json.dumps(rows[-1]), flush=True)
+        params["train"]["seed"] = seed
+        trainers = {"reference script": reference, "ours": ours}
+        for name in list(trainers)[:: 1 if seed % 2 else -1]:
+            words, spent = trainers[name](args, home, params, judge.start(seed))
+            for which, file in words.items():
+                rows.append({"trainer": f"{name}, {which}", "seed": seed} | spent | judge(file))
+                print(json.dumps(rows[-1]), flush=True)
     (args.out / "learn.json").write_text(json.dumps(rows, indent=1))
     table(rows)
+    print(f"\nsimilarity of the initializer word's renders {judge.initializer:.4f}, of real pictures {judge.real:.4f}")
 
 
 def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in ("model", "clip", "curated", "reference", "out"):
-        parser.add_argument(f"--{name}", type=lambda value: Path(value).resolve(), required=True)
-    parser.add_argument("--steps", type=int, default=400)
-    parser.add_argument("--rate", type=float, default=5e-3)
+    parser.add_argument("--reference", type=lambda value: Path(value).resolve(), required=True)
+    parser.add_argument("--out", type=lambda value: Path(value).resolve(), required=True)
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2, 3, 4])
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--stops", nargs="*", default=["off"], help="kinds of early stopping to run ours with")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--set", nargs="*", default=[], help="params to change, such as train.steps=300")
     return parser.parse_args()
 
 
-def reference(args: argparse.Namespace, folder: Path, seed: int) -> tuple[Path, float, dict]:
-    """=> the script's word, and its seconds."""
-    options = {
-        "pretrained_model_name_or_path": args.model,
-        "train_data_dir": args.curated / "train",
-        "placeholder_token": CONCEPT.placeholder_token,
-        "initializer_token": CONCEPT.initializer_token,
-        "learnable_property": CONCEPT.property,
-        "resolution": Image.open(next((args.curated / "train").glob("*.png"))).width,
-        "train_batch_size": RECIPE["batch_size"],
+def prepare(home: Path, args: argparse.Namespace) -> dict:
+    """=> params of a folder in which the stages can run, which is made with its pictures chosen if it is not there."""
+    torch.set_num_threads(args.threads)
+    os.environ |= {"OMP_NUM_THREADS": str(args.threads), "HF_HUB_OFFLINE": "1"}
+    quiet = [f"runtime.threads={args.threads}", "runtime.trackers=[]", f"render.seeds={SEEDS}"]
+    if not home.exists():
+        home.mkdir()
+        settle(home, [*quiet, *args.set], "cpu")
+        for stage in ("download", "filter", "curate"):
+            run(home, stage)
+    return YAML(typ="safe", pure=True).load((home / "params.yaml").read_text())
+
+
+def ours(args: argparse.Namespace, home: Path, params: dict, _: torch.Tensor) -> tuple[dict[str, Path], dict]:
+    """=> our words, the best and the last, and what they took."""
+    last = params["train"] | {"snapshot_every": params["train"]["steps"]}
+    YAML(typ="safe", pure=True).dump(params | {"train": last}, home / "params.yaml")
+    spent = timed([sys.executable, "-m", "stages.train"], home)
+    kept = args.out / f"ours-{params['train']['seed']}"
+    (home / WORD.parent).rename(kept)
+    (snapshot,) = (kept / "snapshots").iterdir()
+    return {"best": kept / WORD.name, "last": snapshot}, spent
+
+
+def reference(args: argparse.Namespace, home: Path, params: dict, start: torch.Tensor) -> tuple[dict[str, Path], dict]:
+    """=> the script's word, its last, and what it took."""
+    folder = args.out / f"reference-{params['train']['seed']}"
+    pictures = home / "data/curated/train"
+    options = {name: params["train"][ours] for name, ours in NAMES.items()} | {
+        "pretrained_model_name_or_path": same_start(folder, home, params, start),
+        "train_data_dir": pictures,
+        "resolution": Image.open(next(pictures.glob("*.png"))).width,
+        "placeholder_token": params["concept"]["placeholder_token"],
+        "initializer_token": params["concept"]["initializer_token"],
+        "learnable_property": params["concept"]["property"],
         "gradient_accumulation_steps": 1,
-        "max_train_steps": args.steps,
-        "learning_rate": args.rate,
-        "lr_scheduler": RECIPE["lr_scheduler"],
-        "lr_warmup_steps": RECIPE["lr_warmup_steps"],
+        "mixed_precision": params["train"]["mixed_precision"],
         "output_dir": folder,
-        "seed": seed,
     }
     flat = [str(part) for name, value in options.items() for part in (f"--{name}", value)]
-    folder.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "bench.reference", str(folder / "times.json"), str(args.reference), *flat]
-    return folder / "learned_embeds.safetensors", timed(command, Path.cwd(), args.threads), {"steps": args.steps}
+    return {"last": folder / "learned_embeds.safetensors"}, timed(command, Path.cwd())
 
 
-def ours(args: argparse.Namespace) -> list[tuple[str, object]]:
-    """=> names and trainers, one a kind of early stopping."""
-
-    def trainer(stop: str) -> object:
-        def train(args: argparse.Namespace, folder: Path, seed: int) -> tuple[Path, float, dict]:
-            write_project(args, folder, seed, stop)
-            seconds = timed([sys.executable, "-m", "stages.train"], folder, args.threads)
-            said = json.loads((folder / "data/train.json").read_text())
-            loss = np.genfromtxt(folder / "data/loss.csv", delimiter=",", names=True)["loss"]
-            objective = np.genfromtxt(folder / "data/objective.csv", delimiter=",", names=True)
-            steps, curve = objective["step"].tolist(), objective["relative"]
-            # Late in a cosine the word hardly moves: what the values then do from one to the next is noise.
-            raw = np.diff(loss[len(loss) // 2 :]).std() / np.sqrt(2) / loss.mean()
-            fixed = np.diff(curve[len(curve) // 2 :]).std() / np.sqrt(2)
-            noises = {"raw_noise": raw, "fixed_noise": fixed} | would_stop(steps, curve.tolist())
-            return folder / "data/embedding/learned_embeds.safetensors", seconds, {"steps": said["steps_run"]} | noises
-
-        return train
-
-    return [(f"ours {stop}" if stop != "off" else "ours", trainer(stop)) for stop in args.stops]
+def same_start(folder: Path, home: Path, params: dict, start: torch.Tensor) -> Path:
+    """=> a copy of the model whose initializer word has the vector `start` (1 D), its text encoder in float32."""
+    base, copy = home / params["model"]["base"], folder / "model"
+    copy.mkdir(parents=True, exist_ok=True)
+    for part in base.iterdir():
+        if part.name != "text_encoder":
+            (copy / part.name).symlink_to(part)
+    text = CLIPTextModel.from_pretrained(base / "text_encoder", dtype=torch.float32)
+    words = CLIPTokenizer.from_pretrained(base / "tokenizer")
+    (row,) = words.encode(params["concept"]["initializer_token"], add_special_tokens=False)
+    text.get_input_embeddings().weight.data[row] = start[0]
+    text.save_pretrained(copy / "text_encoder")
+    return copy
 
 
-def would_stop(steps: list[float], values: list[float]) -> dict:
-    """A whole run's curve => where each kind of early stopping would have ended it, and its share of the fall."""
-    said = {}
-    for kind in ("plateau", "dvar"):
-        recipe = Train(early_stopping=kind)
-        ends = (i for i in range(1, len(steps)) if should_stop(recipe, steps[: i + 1], values[: i + 1]))
-        end = next(ends, len(steps) - 1)
-        share = (1 - min(values[: end + 1])) / (1 - min(values))
-        said |= {f"{kind}_step": steps[end], f"{kind}_share": share}
-    return said
-
-
-def write_project(args: argparse.Namespace, folder: Path, seed: int, stop: str) -> None:
-    """=> a folder in which the stage can run."""
-    (folder / "data").mkdir(parents=True, exist_ok=True)
-    if not (folder / "data/curated").exists():
-        (folder / "data/curated").symlink_to(args.curated)
-    train = {"seed": seed, "steps": args.steps, "learning_rate": args.rate, "early_stopping": stop}
-    sections = {
-        "filter": {"class": "Any"},
-        "model": {"base": str(args.model)},
-        "concept": CONCEPT.model_dump(),
-        "train": RECIPE | train,
-        "render": {"prompts": {"plain": "a {}"}, "seeds": [0]},
-        "evaluate": {"clip": "none"},
-        "runtime": {"trackers": [], "threads": args.threads},
-    }
-    (folder / "params.yaml").write_text(json.dumps(sections))
-
-
-def timed(command: list[str], folder: Path, threads: int) -> float:
-    """=> seconds that a command took, its start counted."""
-    environment = os.environ | {"PYTHONPATH": path(), "OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1"}
-    began = time.perf_counter()
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{command[:4]} => {done.returncode}\n{done.stderr[-3000:]}")
-    return time.perf_counter() - began
+def timed(command: list[str], folder: Path) -> dict[str, float]:
+    """=> seconds that a command took, by the clock and of the processor, its start counted."""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path.cwd()), os.environ.get("PYTHONPATH", "")])}
+    log, began = folder / "train.log", time.perf_counter()
+    with log.open("w") as said:
+        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=said, stderr=said)
+        _, status, used = os.wait4(process.pid, 0)
+    if status:
+        raise SystemExit(f"{command[:4]}\n{log.read_text()[-3000:]}")
+    return {"seconds": time.perf_counter() - began, "processor_s": used.ru_utime + used.ru_stime}
 
 
 class Judge:
-    """A word's file, the seed of its run => the objective relative to the initial word, and similarity of renders."""
+    """A word's file => the objective with unseen noise, and how like the held-out pictures its renders are."""
 
-    def __init__(self, args: argparse.Namespace) -> None:
-        torch.set_num_threads(args.threads)
-        self._backbone = open_backbone(Model(base=str(args.model)), CONCEPT, "cpu", torch.float32)
-        texts, choices = sentences("object", CONCEPT.placeholder_token, None, [None])
-        holdout = examples(args.curated).holdout
-        self._pictures = encode(self._backbone, holdout, choices * len(holdout), False)
-        self._ids = self._backbone.tokenize(texts)
+    def __init__(self, home: Path, place: Path, params: dict) -> None:
+        self._place, model = place, Model(**params["model"] | {"base": str(home / params["model"]["base"])})
+        self._backbone = open_backbone(model, Concept(**params["concept"]), "cpu", torch.float32)
+        holdout = examples(home / "data/curated").holdout
+        concept = params["concept"]
+        texts, choices = sentences(concept["property"], concept["placeholder_token"], None, [None])
+        pictures = encode(self._backbone, holdout, choices * len(holdout), False)
+        schedule, ids = self._backbone.schedule.to("cpu"), self._backbone.tokenize(texts)
+        self._cells = fixed_batch(pictures, ids, schedule, seed=UNSEEN, strata=STRATA)
         self._compute = Compute(self._backbone, Speed(micro_batch=4), 4)
-        self._clip = Clip(str(args.clip), torch.device("cpu"))
-        self._real = self._clip.pictures([Image.open(file) for file in holdout])
+        self._known = self._losses(self._backbone.initializer_vectors())
+        (place / WORD.parent).mkdir(parents=True, exist_ok=True)
+        for name in ("starter", "data/curated"):
+            (place / name).symlink_to((home / name).resolve())
+        YAML(typ="safe", pure=True).dump(params, place / "params.yaml")
 
-    def __call__(self, word: Path, seed: int) -> dict:
+    def start(self, seed: int) -> torch.Tensor:
+        """=> the vectors that our run of that seed starts from."""
+        return self._backbone.initial_vectors(seed)
+
+    def __call__(self, word: Path) -> dict[str, float]:
         (vectors,) = load_file(word).values()
-        cells = [self._cells(np.asarray(v, dtype=np.float32), seed) for v in (vectors, self._initial())]
-        value = relative(*cells)
-        return {"relative": value.relative, "stderr": value.stderr, "similarity": self._similarity(vectors, seed)}
+        new = torch.from_numpy(np.asarray(vectors, dtype=np.float32)).reshape(self.start(0).shape)
+        value, said = relative(self._losses(new), self._known), self._drawn(word)
+        self.initializer, self.real = said["image_similarity_initializer"], said["image_similarity_real"]
+        named = {"objective": value.relative, "stderr": value.stderr, "similarity": said["image_similarity_word"]}
+        return named | {"recovered": said["recovered_share"], "following": said["prompt_following_kept"]}
 
-    def _initial(self) -> np.ndarray:
-        return self._backbone.initial_vectors(0).numpy()
+    def _losses(self, new: torch.Tensor) -> np.ndarray:
+        return evaluate(self._cells, lambda part: self._compute.losses(new, part), 8, 0, 1).numpy()
 
-    def _cells(self, vectors: np.ndarray, seed: int) -> np.ndarray:
-        schedule = self._backbone.schedule.to("cpu")
-        batch = fixed_batch(self._pictures, self._ids, schedule, seed=seed + UNSEEN, strata=32)
-        new = torch.from_numpy(vectors.reshape(self._initial().shape))
-        return evaluate(batch, lambda part: self._compute.losses(new, part), 8, 0, 1).numpy()
-
-    def _similarity(self, vectors: np.ndarray, seed: int) -> float:
-        shape = tuple(self._pictures.mean.shape[1:])
-        new = np.asarray(vectors, dtype=np.float32).reshape(self._initial().shape)
-        drawn = [sketch(self._backbone, prompt, new, shape, seed + UNSEEN) for prompt in PROMPTS]
-        return float((self._clip.pictures([Image.fromarray(pixels) for pixels in drawn]) @ self._real.T).mean())
+    def _drawn(self, word: Path) -> dict[str, float]:
+        (self._place / WORD).write_bytes(word.read_bytes())
+        for stage in ("render", "evaluate"):
+            run(self._place, stage)
+        return json.loads((self._place / "data/metrics.json").read_text())
 
 
 def table(rows: list[dict]) -> None:
-    """Rows => Markdown, a line a trainer: means over seeds, with the spread between seeds."""
-    heads = ["trainer", "steps", "seconds", "objective", "similarity", "noise of raw loss", "of the objective"]
-    stops = [f"{kind} {what}" for kind in ("plateau", "dvar") for what in ("stops at", "has of the fall")]
-    print("\n| " + " | ".join([*heads, *stops]) + " |\n| --- |" + " ---: |" * 10)
-    for name in dict.fromkeys(row["name"] for row in rows):
-        mine = [row for row in rows if row["name"] == name]
-
-        def mean(key: str, digits: int, mine: list[dict] = mine) -> str:
-            values = [row[key] for row in mine if key in row]
-            if not values:
-                return ""
-            spread = statistics.stdev(values) if len(values) > 1 else 0.0
-            return f"{statistics.mean(values):.{digits}f} ± {spread:.{digits}f}"
-
-        figures = [mean("steps", 0), mean("seconds", 1), mean("relative", 4), mean("similarity", 4)]
-        figures += [mean("raw_noise", 4), mean("fixed_noise", 5)]
-        figures += [mean("plateau_step", 0), mean("plateau_share", 3), mean("dvar_step", 0), mean("dvar_share", 3)]
-        print(f"| {name} | " + " | ".join(figures) + " |")
+    """Rows => Markdown: a line a seed and trainer, then the medians."""
+    digits = {"objective": 4, "similarity": 4, "recovered": 3, "following": 3, "seconds": 1, "processor_s": 1}
+    print(f"\n| trainer, its word | seed | {' | '.join(digits)} |\n| --- |" + " ---: |" * (1 + len(digits)))
+    names = sorted({row["trainer"] for row in rows}, reverse=True)
+    medians = [
+        {"trainer": name, "seed": "median"}
+        | {key: statistics.median(row[key] for row in rows if row["trainer"] == name) for key in digits}
+        for name in names
+    ]
+    for row in [*sorted(rows, key=lambda row: (row["seed"], names.index(row["trainer"]))), *medians]:
+        figures = " | ".join(f"{row[key]:.{places}f}" for key, places in digits.items())
+        print(f"| {row['trainer']} | {row['seed']} | {figures} |")
 
 
 if __name__ == "__main__":

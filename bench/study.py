@@ -12,14 +12,14 @@ import numpy as np
 import torch
 from safetensors.numpy import load_file
 
-from bench.learn import CONCEPT
 from stages.inversion.captions import sentences
 from stages.inversion.compute import Compute, Speed
 from stages.inversion.objective import evaluate, fixed_batch, relative
 from stages.inversion.pictures import encode, examples
 from stages.models.backbone import open_backbone
-from stages.models.params import Model
+from stages.models.params import Concept, Model
 
+CONCEPT = Concept(placeholder_token="<new>", initializer_token="dragon")
 MOST = 16  # timesteps a picture in the pool
 INTERVALS = {"all": (0.0, 1.0), "less noise": (0.0, 0.5), "more noise": (0.5, 1.0)}
 
