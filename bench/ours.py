@@ -1,8 +1,8 @@
 """Our trainer in several variants, in one process: python -m bench.ours MODEL OUT PRECISION STEPS VARIANT...
 
-A variant is a way and a micro-batch, such as graph4: eager, graph (a CUDA graph), twice (a graph, run again: the same
-bytes?), loose (a graph with kernels that need not be deterministic), regional or full (a graph of the compiled
-denoiser), kernels (a graph under the profiler). Each leaves a line in OUT/ours.jsonl, also one that fails.
+A variant is a way and a micro-batch, such as graph4: graph (as the stage does it, a CUDA graph), eager (no graph),
+twice (a graph, run again: the same bytes?), kernels (a graph under the profiler), or one of WAYS, which are graphs with
+other `runtime` params. Each leaves a line in OUT/ours.jsonl, also one that fails.
 """
 
 import itertools
@@ -12,6 +12,7 @@ import sys
 import time
 import traceback
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -21,23 +22,31 @@ from stages.common.runtime import Runtime
 from stages.inversion.compute import Speed
 from stages.inversion.params import Train
 from stages.inversion.pictures import examples
-from stages.inversion.run import teach
+from stages.inversion.run import hasten, teach
 from stages.inversion.surroundings import Surroundings
 from stages.models import device as machine
-from stages.models import speed
 from stages.models.backbone import Backbone, open_backbone
 from stages.models.params import Concept, Model
 
 CONCEPT = Concept(placeholder_token="<new>", initializer_token="dragon")
 GIB = 2**30
+WAYS = {
+    "plain": {"fused_kernels": False},
+    "loose": {"deterministic": False},
+    "plainloose": {"fused_kernels": False, "deterministic": False},
+    "xformers": {"attention": "xformers"},
+    "regional": {"compile": "regional"},
+    "full": {"compile": "full"},
+    "loosefull": {"compile": "full", "deterministic": False},
+}
 # Parts of the names of kernels => what they do; the first that fits.
 KINDS = {
-    "attention": ("flash", "fmha", "attention", "softmax"),
+    "attention": ("flash", "fmha", "attention", "softmax", "sdpa"),
     "convolution": ("conv", "implicit", "wgrad", "dgrad", "fprop", "cudnn", "nchw", "nhwc"),
     "matrix product": ("gemm", "cutlass", "cublas", "nvjet", "splitk"),
     "norm": ("norm", "rowwise", "welford", "batch_norm"),
-    "copy": ("memcpy", "memset", "copy", "cat"),
-    "elementwise": ("elementwise", "triton", "vectorized", "reduce", "upsample"),
+    "copy": ("memcpy", "memset", "copy", "cat_", "catarray"),
+    "elementwise": ("elementwise", "gate", "residual", "triton", "vectorized", "reduce", "upsample"),
 }
 
 
@@ -101,18 +110,23 @@ def variety(model: str, variant: tuple[str, int], recipe: Train, out: Path, acce
     """A way and a micro-batch => a row."""
     (way, micro), device = variant, machine.pick("auto")
     cuda = device.type == "cuda"
-    exact = way != "loose"
-    machine.ready(Runtime(deterministic=exact))
+    runtime = Runtime(micro_batch=micro, gradient_checkpointing=False, **WAYS.get(way, {}))
+    machine.ready(runtime)
     torch.compiler.reset()
-    backbone = open_backbone(Model(base=model), CONCEPT, device, machine.DTYPES[recipe.mixed_precision])
-    speed.compile_denoiser(backbone.denoiser, way if way in ("regional", "full") else "off")
-    how = Speed(micro_batch=micro, gradient_checkpointing=False, graph=cuda and way != "eager")
+
+    def opened() -> tuple[Backbone, Speed, str | None]:
+        model_here = open_backbone(Model(base=model), CONCEPT, device, machine.DTYPES[recipe.mixed_precision])
+        how, unmet = hasten(model_here, recipe.steps, runtime)
+        return model_here, replace(how, graph=cuda and way != "eager"), unmet
+
+    backbone, how, unmet = opened()
     profiler = torch.profiler.profile() if way == "kernels" else None
     row = measure(backbone, recipe, out, how, accelerator, profiler=profiler)
+    row["note"] = unmet or row["note"]
     word = row.pop("bytes")
     if way == "twice":
         # The second run captures its own graph: same bytes without anything kept from the first.
-        again = open_backbone(Model(base=model), CONCEPT, device, machine.DTYPES[recipe.mixed_precision])
+        again, how, _ = opened()
         row["note"] = f"the same bytes twice: {measure(again, recipe, out, how, accelerator)['bytes'] == word}"
     if profiler is not None:
         kernels(profiler, row["step_ms"])

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+GPU_TESTS = ("tests/inversion/test_cuda.py", "tests/models/test_fused.py")
 FORWARD_TFLOP = 0.803  # of Stable Diffusion 1.5 at 512 px, a sample; a step is twice that: no gradients of weights
 
 
@@ -28,15 +29,19 @@ def main() -> None:
     rows: list[dict] = []
     # In the order of what one would miss most if the time were to run out.
     jobs = [
-        ("ours", 100, ours(args, "graph4", "graph1")),
+        ("ours", 60, ours(args, "graph4")),
+        ("ours, one at a time", 60, ours(args, "graph1")),
         ("reference 1x4", 90, reference(args, 1, 4)),
+        ("loose", 60, ours(args, "loose4")),
+        ("twice", 60, ours(args, "twice4")),
         ("reference 4x1", 60, reference(args, 4, 1)),
-        ("kernels", 60, args.compiled and ours(args, "kernels4")),
         *((f"stages.train, cap {cap} GiB", 60, entry) for cap in args.caps),
-        ("more of ours", 90, ours(args, "twice4", "loose4", "eager4")),
-        ("regional", 120, args.compiled and ours(args, "regional4")),
-        ("tests", 60, args.tests and [sys.executable, "-m", "pytest", "-q", "tests/inversion/test_cuda.py"]),
-        ("full", 300, args.compiled and ours(args, "full4")),
+        ("tests", 90, args.tests and [sys.executable, "-m", "pytest", "-q", *GPU_TESTS]),
+        ("plain", 60, ours(args, "plain4", "eager4")),
+        ("kernels", 60, args.compiled and ours(args, "kernels4")),
+        ("xformers", 60, ours(args, "xformers4")),
+        ("full", 200, args.compiled and ours(args, "full4")),
+        ("loosefull", 200, args.compiled and ours(args, "loosefull4")),
     ]
     for name, limit, command in jobs:
         left = deadline - time.monotonic()

@@ -26,6 +26,10 @@ class Runtime(BaseModel):
     attention: Literal["auto", "sdpa", "xformers"] = Field(
         "auto", description="Attention kernels; auto: PyTorch's SDPA."
     )
+    fused_kernels: Auto | bool = Field(
+        "auto",
+        description="Norms, gates and exact attention by kernels of this project; auto: on an NVIDIA GPU.",
+    )
     compile: Literal["auto", "off", "regional", "full"] = Field(
         "auto", description="torch.compile of the denoiser; auto: when the steps to come pay for the warm-up."
     )

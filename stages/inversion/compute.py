@@ -3,6 +3,7 @@
 Legend: B batch, V vectors of the word, D width, c h w latent.
 """
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -32,6 +33,7 @@ class Compute:
         self._backbone, self._size, self.device = backbone, batch_size, backbone.device
         self._gradient = Graphed(self._gradient_of) if speed.graph else self._gradient_of
         self._forward = Graphed(self._losses_of) if speed.graph else self._losses_of
+        self._scale: tuple[float, torch.Tensor] | None = None
         self.micro_batch = speed.micro_batch or batch_size
 
     @property
@@ -50,14 +52,14 @@ class Compute:
         mean over the batch. Nothing waits for the device here.
         """
         vectors = vectors.to(self.device, non_blocking=True)
-        scales = torch.full((), scale, device=self.device)
-        total = torch.zeros(1 + vectors.numel(), device=self.device)
+        if self._scale is None or self._scale[0] != scale:
+            self._scale = scale, torch.full((), scale, device=self.device)
+        parts = []
         for start in range(0, len(batch), self.micro_batch):
             part = batch.part(start, start + self.micro_batch)
-            loss, gradient = self._gradient(vectors, scales, *part.tensors())
-            total[0] += loss
-            total[1:] += gradient.flatten()
-        return total
+            loss, gradient = self._gradient(vectors, self._scale[1], *part.tensors())
+            parts.append(torch.cat([loss[None], gradient.flatten()]))
+        return functools.reduce(torch.add, parts)
 
     @torch.no_grad()
     def losses(self, vectors: torch.Tensor, batch: Batch) -> torch.Tensor:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from diffusers.optimization import get_scheduler
+from torch.optim.adamw import adamw
 
 from stages import UserError
 from stages.inversion.checkpoint import State
@@ -30,25 +31,30 @@ class Optimizer:
     def step(self, state: State, gradient: np.ndarray) -> float:
         """State, finite gradient (V D, times the loss scale) => the learning rate that was taken; the state moves on.
 
-        torch's own AdamW, its moments put in and taken out, so that the state alone decides the next step.
+        torch's own AdamW as a function of moments that it changes in place, so that the state alone decides the next
+        step. The device waits for this: an optimizer object for every step would take four times as long.
         """
         recipe, rate = self._recipe, self.rate(state.step)
         vectors = torch.nn.Parameter(torch.from_numpy(state.vectors))
         vectors.grad = torch.from_numpy(gradient / state.scale).float().view_as(vectors)
         if recipe.max_gradient_norm is not None:
             torch.nn.utils.clip_grad_norm_([vectors], recipe.max_gradient_norm)
-        adam = torch.optim.AdamW(
-            [vectors],
+        adamw(
+            [vectors.data],
+            [vectors.grad],
+            [torch.from_numpy(state.first_moment)],
+            [torch.from_numpy(state.second_moment)],
+            [],
+            [torch.tensor(float(state.step))],
+            foreach=False,
+            amsgrad=False,
+            beta1=recipe.adam_beta1,
+            beta2=recipe.adam_beta2,
             lr=rate,
-            betas=(recipe.adam_beta1, recipe.adam_beta2),
             weight_decay=recipe.adam_weight_decay,
             eps=recipe.adam_epsilon,
-            foreach=False,
+            maximize=False,
         )
-        moments = torch.from_numpy(state.first_moment), torch.from_numpy(state.second_moment)
-        taken = torch.tensor(float(state.step))
-        adam.state[vectors] = {"step": taken, "exp_avg": moments[0], "exp_avg_sq": moments[1]}
-        adam.step()
         if self._longest is not None:
             norms = vectors.data.norm(dim=1, keepdim=True)
             vectors.data *= (self._longest / norms).clamp(max=1.0)

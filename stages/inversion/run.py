@@ -29,19 +29,27 @@ class Wishes(Protocol):
     gradient_checkpointing: bool | str
     attention: str
     compile: str
+    fused_kernels: str | bool
+    deterministic: bool
 
 
 def hasten(backbone: Backbone, steps: int, wishes: Wishes) -> tuple[Speed, str | None]:
-    """A model, the steps of the run, wishes => how batches are computed, and a sentence if a wish cannot be met."""
-    sentence = speed.attend(backbone.denoiser, wishes.attention, backbone.device, backbone.dtype)
-    speed.compile_denoiser(backbone.denoiser, speed.choose_compile(wishes.compile, backbone.device, steps))
+    """A model, the steps of the run, wishes => how batches are computed, and a sentence if wishes cannot be met."""
+    denoiser, device = backbone.denoiser, backbone.device
+    compiled = speed.choose_compile(wishes.compile, device, steps, fused=wishes.fused_kernels is not False)
+    attend = {"exact": wishes.deterministic, "attend": wishes.attention == "auto"}
+    unmet = [
+        speed.attend(denoiser, wishes.attention, device, backbone.dtype),
+        speed.fuse(denoiser, wishes.fused_kernels, device, **attend, compiled=compiled),
+    ]
+    speed.compile_denoiser(denoiser, compiled)
     auto = {"auto": None}
     how = Speed(
         micro_batch=auto.get(wishes.micro_batch, wishes.micro_batch),
         gradient_checkpointing=auto.get(wishes.gradient_checkpointing, wishes.gradient_checkpointing),
         graph=backbone.device.type == "cuda",
     )
-    return how, sentence
+    return how, "; ".join(filter(None, unmet)) or None
 
 
 def teach(

@@ -43,10 +43,7 @@ def ready(wishes: Wishes, *, processes: int = 1, local_rank: int = 0, tf32: bool
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(deterministic)
     torch.utils.deterministic.fill_uninitialized_memory = False
-    # Left alone, the search for the fastest convolution tries one that takes all memory there is; the cap is in MiB.
-    os.environ.setdefault("CUDNN_CONV_WSCAP_DBG", "1024")
     torch.backends.cudnn.deterministic = deterministic
-    torch.backends.cudnn.benchmark = not deterministic
     torch.backends.cuda.matmul.allow_tf32 = tf32
     torch.backends.cudnn.allow_tf32 = tf32
     if device.type == "cuda":

@@ -111,6 +111,17 @@ class StableDiffusion:
 
     @torch.no_grad()
     def encode(self, pictures: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        try:
+            return self._latents(pictures)
+        except torch.OutOfMemoryError:
+            self.denoiser.cpu()
+        # Outside of the handler: its traceback would keep the tensors that have to go.
+        torch.cuda.empty_cache()
+        latents = self._latents(pictures)
+        self.denoiser.to(self.device)
+        return latents
+
+    def _latents(self, pictures: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         self._vae.to(self.device)
         latents = [self._vae.encode(picture[None].to(self.device)).latent_dist for picture in pictures]
         factor = self._vae.config.scaling_factor

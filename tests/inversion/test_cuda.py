@@ -1,5 +1,6 @@
 """What only a GPU can show: the step captured as a graph, half precision that overflows, memory that runs out."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +9,9 @@ import torch
 
 from stages.common.runtime import Runtime
 from stages.inversion.checkpoint import State
-from stages.inversion.compute import Speed
 from stages.inversion.params import Train
 from stages.inversion.pictures import examples
-from stages.inversion.run import teach
+from stages.inversion.run import hasten, teach
 from stages.models import device as machine
 from stages.models.backbone import open_backbone
 from stages.models.params import Model
@@ -33,13 +33,17 @@ def run(
     **recipe: object,
 ) -> State:
     """=> the state after a training on the GPU."""
-    device = machine.ready(Runtime(device="cuda", threads=1, deterministic=deterministic))
+    runtime = Runtime(device="cuda", threads=1, deterministic=deterministic)
+    device = machine.ready(runtime)
+    backbone = open_backbone(Model(base=str(folder)), CONCEPT, device, machine.DTYPES[precision])
+    how, unmet = hasten(backbone, 100, runtime)
+    assert unmet is None
     return teach(
-        open_backbone(Model(base=str(folder)), CONCEPT, device, machine.DTYPES[precision]),
+        backbone,
         CONCEPT,
         Train(**{**BRISK, "mixed_precision": precision, **recipe}),
         examples(curated),
-        how=Speed(micro_batch=micro_batch, gradient_checkpointing=checkpointing, graph=graph),
+        how=replace(how, micro_batch=micro_batch, gradient_checkpointing=checkpointing, graph=graph),
         crew=Solo(),
         found=None,
         around=(notebook or Notebook()).surroundings(),

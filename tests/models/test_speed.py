@@ -25,6 +25,7 @@ def test_xformers_that_cannot_run_is_told_in_a_sentence_and_pytorch_goes_on(fold
     [(2000, "off"), (REGIONAL_PAYS_STEPS, "regional")],
 )
 def test_compilation_has_to_earn_its_warm_up(steps: int, kind: str):
-    assert choose_compile("auto", torch.device("cuda"), steps) == kind
-    assert choose_compile("auto", torch.device("cpu"), steps) == "off"
-    assert choose_compile("full", torch.device("cpu"), steps) == "full"
+    assert choose_compile("auto", torch.device("cuda"), steps, fused=False) == kind
+    assert choose_compile("auto", torch.device("cuda"), steps, fused=True) == "off"
+    assert choose_compile("auto", torch.device("cpu"), steps, fused=False) == "off"
+    assert choose_compile("full", torch.device("cpu"), steps, fused=True) == "full"

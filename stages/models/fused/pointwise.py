@@ -1,0 +1,78 @@
+"""Elementwise pieces: the gate of a feed-forward layer, and the sum at the end of a residual block.
+
+Legend: T tokens, D width, N batch, C channels, H W picture.
+"""
+
+import torch
+import triton
+import triton.language as tl
+
+BLOCK = 1024
+LAST = torch.channels_last
+
+
+@triton.jit
+def _gate_forward(x, y, width, BLOCK: tl.constexpr):
+    token, lane = tl.program_id(0).to(tl.int64), tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    keep = lane < width
+    value = tl.load(x + 2 * token * width + lane, keep).to(tl.float32)
+    gate = tl.load(x + 2 * token * width + width + lane, keep).to(tl.float32)
+    tl.store(y + token * width + lane, value * gate * 0.5 * (1 + tl.erf(gate * 0.7071067811865476)), keep)
+
+
+@triton.jit
+def _gate_backward(x, dy, dx, width, BLOCK: tl.constexpr):
+    token, lane = tl.program_id(0).to(tl.int64), tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    keep = lane < width
+    value = tl.load(x + 2 * token * width + lane, keep).to(tl.float32)
+    gate = tl.load(x + 2 * token * width + width + lane, keep).to(tl.float32)
+    slope = tl.load(dy + token * width + lane, keep).to(tl.float32)
+    below = 0.5 * (1 + tl.erf(gate * 0.7071067811865476))
+    density = 0.3989422804014327 * tl.exp(-0.5 * gate * gate)
+    tl.store(dx + 2 * token * width + lane, slope * gate * below, keep)
+    tl.store(dx + 2 * token * width + width + lane, slope * value * (below + gate * density), keep)
+
+
+class Gate(torch.autograd.Function):
+    """x (... T 2D) => its first half times the GELU of its second (... T D)."""
+
+    @staticmethod
+    def forward(ctx, x):
+        x = x.contiguous()
+        width = x.shape[-1] // 2
+        y = x.new_empty((*x.shape[:-1], width))
+        _gate_forward[x.numel() // (2 * width), triton.cdiv(width, BLOCK)](x, y, width, BLOCK)
+        ctx.save_for_backward(x)
+        return y
+
+    @staticmethod
+    def backward(ctx, dy):
+        (x,) = ctx.saved_tensors
+        dy, dx, width = dy.contiguous(), torch.empty_like(x), x.shape[-1] // 2
+        _gate_backward[x.numel() // (2 * width), triton.cdiv(width, BLOCK)](x, dy, dx, width, BLOCK)
+        return dx
+
+
+@triton.jit
+def _residual_sum(a, b, bias, y, channels, count, BLOCK: tl.constexpr):
+    place = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    keep = place < count
+    value = tl.load(a + place, keep).to(tl.float32) + tl.load(b + place, keep).to(tl.float32)
+    tl.store(y + place, value + tl.load(bias + place % channels, keep).to(tl.float32), keep)
+
+
+class Sum(torch.autograd.Function):
+    """a (N C H W), b (N C H W), bias (C) => a + b + bias. No gradient reaches the bias: it is frozen."""
+
+    @staticmethod
+    def forward(ctx, a, b, bias):
+        a, b = a.contiguous(memory_format=LAST), b.contiguous(memory_format=LAST)
+        y = torch.empty_like(a)
+        _residual_sum[(triton.cdiv(a.numel(), BLOCK),)](a, b, bias, y, a.shape[1], a.numel(), BLOCK)
+        return y
+
+    @staticmethod
+    def backward(ctx, dy):
+        # Where it is a slice of channels, everything behind it would copy it for itself.
+        dy = dy.contiguous(memory_format=LAST)
+        return dy, dy, None

@@ -1,0 +1,105 @@
+"""The kernels of our own give what PyTorch's give: on a GPU as they are, else in Triton's interpreter."""
+
+import copy
+
+import pytest
+import torch
+from diffusers import UNet2DConditionModel
+from torch.nn import functional as F
+
+pytest.importorskip("triton", reason="needs Triton, which there is for Linux")
+
+from stages.models.fused import attention, norm, pointwise
+from stages.models.fused.modules import Residual, Transformer, fuse
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+LAST = torch.channels_last
+
+
+@pytest.fixture(autouse=True)
+def whole_digits(monkeypatch: pytest.MonkeyPatch):
+    """PyTorch's convolutions take TF32 by themselves, and a matrix product does not."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+
+
+def distance(one: torch.Tensor, other: torch.Tensor) -> float:
+    """=> relative to the other's length."""
+    return float((one.detach().float() - other.detach().float()).norm() / other.detach().float().norm())
+
+
+def drawn(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(sum(shape))
+    return torch.randn(*shape, generator=generator).to(DEVICE, dtype)
+
+
+@pytest.mark.parametrize(("channels", "groups"), [(20, 2), (32, 4), (12, 4), (96, 1)])
+@pytest.mark.parametrize("silu", [True, False])
+@pytest.mark.parametrize("shifted", [True, False])
+def test_a_norm_is_pytorchs(channels: int, groups: int, silu: bool, shifted: bool):
+    """Far from zero, where squares cancel, and with a width that is no power of two."""
+    x = (3 * drawn(2, channels, 7, 5) + 20).contiguous(memory_format=LAST).requires_grad_()
+    shift = drawn(2, channels) if shifted else None
+    weight, bias, slope = drawn(channels), drawn(channels + 1)[1:], drawn(2, channels, 7, 5)
+    ours = norm.GroupNorm.apply(x, shift, weight, bias, groups, 1e-5, silu)
+    theirs = F.group_norm(x if shift is None else x + shift[:, :, None, None], groups, weight, bias, 1e-5)
+    theirs = F.silu(theirs) if silu else theirs
+    assert distance(ours, theirs) < 1e-5
+    assert distance(*(torch.autograd.grad(y, x, slope)[0] for y in (ours, theirs))) < 1e-5
+
+
+def test_a_gate_is_pytorchs():
+    x, slope = drawn(3, 5, 2 * 1030).requires_grad_(), drawn(3, 5, 1030)
+    value, gate = x.chunk(2, -1)
+    ours, theirs = pointwise.Gate.apply(x), value * F.gelu(gate)
+    assert distance(ours, theirs) < 1e-6
+    assert distance(*(torch.autograd.grad(y, x, slope)[0] for y in (ours, theirs))) < 1e-6
+
+
+def test_a_sum_takes_any_layout():
+    a, b, bias = drawn(2, 6, 3, 5).requires_grad_(), drawn(2, 6, 3, 5).contiguous(memory_format=LAST), drawn(6)
+    slope = drawn(2, 12, 3, 5)[:, 3:9]
+    ours = pointwise.Sum.apply(a, b, bias)
+    assert distance(ours, a + b + bias[:, None, None]) < 1e-6
+    assert torch.equal(torch.autograd.grad(ours, a, slope)[0], slope)
+
+
+@pytest.mark.parametrize(("queries", "keys", "width"), [(150, 77, 40), (64, 128, 64), (130, 130, 20)])
+def test_attention_is_pytorchs(queries: int, keys: int, width: int):
+    """Blocks that the sizes fill and that they do not; heads whose width is no power of two."""
+    q, k, v = (drawn(2, size, 3, width, dtype=torch.float16).requires_grad_() for size in (queries, keys, keys))
+    slope = drawn(2, queries, 3, width)
+    ours = attention.Attention.apply(q, k, v)
+    theirs = F.scaled_dot_product_attention(*(x.float().transpose(1, 2) for x in (q, k, v))).transpose(1, 2)
+    assert distance(ours, theirs) < 1e-3
+    mine, known = (torch.autograd.grad(y, (q, k, v), slope.to(y.dtype)) for y in (ours, theirs))
+    assert all(distance(a, b) < 2e-3 for a, b in zip(mine, known, strict=True))
+
+
+@pytest.mark.parametrize("linear", [True, False])
+@pytest.mark.parametrize("checkpointing", [True, False])
+def test_a_denoiser_predicts_what_it_did_before_it_was_fused(linear: bool, checkpointing: bool):
+    torch.manual_seed(0)
+    plain = UNet2DConditionModel(
+        sample_size=8,
+        block_out_channels=(32, 64),
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        cross_attention_dim=16,
+        attention_head_dim=4,
+        layers_per_block=1,
+        norm_num_groups=8,
+        use_linear_projection=linear,
+    )
+    plain = plain.requires_grad_(False).eval().to(DEVICE, memory_format=LAST)
+    fused = copy.deepcopy(plain)
+    fuse(fused, exact=True, attend=True, compiled="off")
+    kinds = [type(module) for module in fused.modules()]
+    assert kinds.count(Residual) == 8
+    assert kinds.count(Transformer) == 4
+    if checkpointing:
+        fused.enable_gradient_checkpointing()
+        fused.train()
+    latents, context = drawn(2, 4, 8, 8), drawn(2, 9, 16).requires_grad_()
+    said = [model(latents, torch.tensor([3, 700], device=DEVICE), context).sample for model in (fused, plain)]
+    assert distance(*said) < 1e-5
+    assert distance(*(torch.autograd.grad(y, context, drawn(2, 4, 8, 8))[0] for y in said)) < 1e-4
