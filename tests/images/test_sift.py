@@ -9,6 +9,7 @@ from PIL import Image, ImageFilter
 
 from stages import UserError
 from stages.images.params import Filter
+from stages.images.quality.pool import CHUNK
 from stages.images.quality.sift import sift
 from tests.images import corpus
 
@@ -66,6 +67,16 @@ def test_workers_change_nothing(hostile: tuple[Path, list[dict]]):
     before = (raw.parent / "features.npy").read_bytes()
     assert rows(raw, workers=2) == found
     assert (raw.parent / "features.npy").read_bytes() == before
+
+
+def test_of_many_files_none_is_lost_between_the_workers(tmp_path: Path):
+    folder = tmp_path / "raw" / "Thing"
+    folder.mkdir(parents=True)
+    for i in range(12 * CHUNK + 1):
+        Image.new("RGB", (8, 8), (i % 256, i // 256, 0)).save(folder / f"{i:04d}.bmp")
+    found = rows(tmp_path / "raw", workers=2)
+    assert [row["file"] for row in found] == [f"Thing/{i:04d}.bmp" for i in range(12 * CHUNK + 1)]
+    assert found == rows(tmp_path / "raw", workers=1)
 
 
 def put(tmp_path: Path, **images: Image.Image) -> Path:

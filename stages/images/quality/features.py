@@ -5,7 +5,6 @@ Legend: h w pixels of a picture whose longer side is 64.
 
 import numpy as np
 from PIL import Image
-from scipy.fftpack import dct
 
 from stages.images.quality.measure import ring
 
@@ -15,6 +14,8 @@ LEVELS = 4  # of each channel in a palette
 COLOURS = LEVELS**3
 GROUND = 0.05  # a colour of more than this part of the frame belongs to what is behind the subject
 
+# The first eight waves of a cosine transform (DCT-II) over SIDE pixels.
+_WAVES = 2 * np.cos(np.pi * np.arange(8)[:, None] * (np.arange(SIDE)[None] + 0.5) / SIDE)
 _CELL = SIDE // CELLS
 _PLACE = ((np.arange(SIDE) // _CELL)[:, None] * CELLS + (np.arange(SIDE) // _CELL)[None]) * ORIENTATIONS
 
@@ -50,12 +51,20 @@ def describe(looks: np.ndarray) -> np.ndarray:
     pixels = looks.astype(np.float32) / 255
     grey = np.pad(pixels @ np.full(3, 1 / 3, np.float32), ((0, 0), (1, 1), (1, 1)), mode="edge")
     down, across = grey[:, 2:, 1:-1] - grey[:, :-2, 1:-1], grey[:, 1:-1, 2:] - grey[:, 1:-1, :-2]
-    angle = (np.arctan2(down, across) % np.pi) * (ORIENTATIONS / np.pi)
-    index = _PLACE + np.minimum(angle.astype(np.int64), ORIENTATIONS - 1) + cells * np.arange(count)[:, None, None]
+    index = _orientation(down, across) + _PLACE + cells * np.arange(count)[:, None, None]
     edges = np.bincount(index.ravel(), np.hypot(down, across).ravel(), count * cells).reshape(count, cells)
     colours = pixels.reshape(count, CELLS, _CELL, CELLS, _CELL, 3).mean(axis=(2, 4)).reshape(count, -1)
     halves = [_unit(np.sqrt(edges)), _unit(colours - colours.mean(axis=1, keepdims=True))]
     return np.concatenate(halves, axis=1).astype(np.float32) / np.sqrt(2)
+
+
+def _orientation(down: np.ndarray, across: np.ndarray) -> np.ndarray:
+    """A gradient's two parts => which of ORIENTATIONS of half a turn it has: how many of their ends it has passed."""
+    up, along = np.abs(down), np.copysign(across, np.where(down == 0, 1, across * down))
+    passed = np.zeros(down.shape, np.uint8)
+    for end in (np.pi / ORIENTATIONS * k for k in range(1, ORIENTATIONS)):
+        passed += up * np.float32(np.cos(end)) >= along * np.float32(np.sin(end))
+    return passed
 
 
 def shade(image: Image.Image) -> np.ndarray:
@@ -65,7 +74,7 @@ def shade(image: Image.Image) -> np.ndarray:
 
 def hashes(shades: np.ndarray) -> list[str]:
     """[n, SIDE, SIDE] => n perceptual hashes of 64 bits, as hex: what imagehash.phash gives, for many at once."""
-    low = dct(dct(shades.astype(np.float64), axis=1), axis=2)[:, :8, :8].reshape(len(shades), 64)
+    low = (_WAVES @ shades @ _WAVES.T).reshape(len(shades), 64)
     bits = low > np.median(low, axis=1, keepdims=True)
     return [row.tobytes().hex() for row in np.packbits(bits, axis=1)]
 

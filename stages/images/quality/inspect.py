@@ -104,10 +104,10 @@ def _measure(picture: Picture, row: Row) -> View:
     row.jpeg_quality = measure.jpeg_quality(picture.luma) if picture.luma else None
     row.blocking = _short(measure.blocking(lines))
     row.noise = _short(measure.noise(levels))
-    row.contrast = _short(measure.contrast(grey))
+    row.contrast = _short(measure.contrast(lines))
     row.border_colour = "#{:02x}{:02x}{:02x}".format(*colour)
     row.border_plain, row.border_flat = _short(plain), _short(flat)
-    row.subject_share, row.touching = _short(float(mask.mean())), _short(measure.touching(mask))
+    row.subject_share, row.touching = _short(np.count_nonzero(mask) / mask.size), _short(measure.touching(mask))
     strewn = flat >= measure.FRAMED and measure.pieces(mask) > 3  # else it is too whole to be letters
     row.marks = _marks(image, colour) if strewn else 0
     return View(look(small, mask), shade(small), palette(pixels))

@@ -5,12 +5,9 @@ stand for all: a picture says the same in thirty rows as in two thousand.
 """
 
 import math
-from bisect import bisect_left
-from itertools import accumulate
 
 import numpy as np
 from PIL import Image
-from scipy import ndimage
 
 SIDE = 256  # longer side at which sharpness is measured, so that size alone makes no picture sharp or blurred
 LINES = 32
@@ -37,11 +34,14 @@ def shrink(image: Image.Image, side: int) -> Image.Image:
 
 
 def directions(grey: np.ndarray) -> list[np.ndarray]:
-    """g [h, w] => lines across and lines down, [directions, lines, length] each; of a square, both in one."""
+    """g [h, w] uint8 => lines across and lines down, [directions, lines, length] each; of a square, both in one.
+
+    They stay whole numbers, as do their differences below: sixteen and more of those fit into one instruction.
+    """
     across, down = (lines[:: max(1, len(lines) // LINES)] for lines in (grey, grey.T))
     if across.shape == down.shape:
-        return [np.stack([across, down]).astype(np.float32)]
-    return [lines.astype(np.float32, order="C")[None] for lines in (across, down)]
+        return [np.stack([across, down])]
+    return [np.ascontiguousarray(lines)[None] for lines in (across, down)]
 
 
 def sharpness(lines: list[np.ndarray]) -> float:
@@ -60,13 +60,18 @@ def _edge_parts(lines: np.ndarray) -> np.ndarray:
     """g [directions, lines, length] => for each place with a strong rise, the steepest step's part of it."""
     if lines.shape[-1] <= REACH:
         return np.empty(0, np.float32)
-    rise = np.abs(lines[..., REACH:] - lines[..., :-REACH])
-    places = np.flatnonzero(rise >= max(24.0, 0.5 * float(rise.max())))
+    rise = _apart(lines[..., REACH:], lines[..., :-REACH])
+    places = np.flatnonzero(rise >= max(24, math.ceil(0.5 * int(rise.max()))))
     # Maxima over windows of 1, 2, 4, 8 and then REACH steps: each doubles the one before.
-    steepest = np.abs(lines[..., 1:] - lines[..., :-1])
+    steepest = _apart(lines[..., 1:], lines[..., :-1])
     for shift in (1, 2, 4, REACH - 8):
         steepest = np.maximum(steepest[..., shift:], steepest[..., :-shift])
-    return np.minimum(steepest.ravel()[places] / rise.ravel()[places], 1.0)
+    return np.minimum(steepest.ravel()[places] / rise.ravel()[places].astype(np.float32), 1)
+
+
+def _apart(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Two of uint8 => how far they are apart, as uint8."""
+    return np.maximum(one, other) - np.minimum(one, other)
 
 
 def blocking(lines: list[np.ndarray]) -> float:
@@ -78,23 +83,30 @@ def blocking(lines: list[np.ndarray]) -> float:
     """
     if min(one.shape[-1] for one in lines) < 4 * GRID:
         return 0.0
-    return max(0.0, min(_grid(blocks) for one in lines for blocks in _excess(one)))
+    return max(0.0, min(_grid(_excess(one)) for one in lines))
 
 
 def _excess(lines: np.ndarray) -> np.ndarray:
     """g [directions, lines, length] => [directions, blocks, GRID], how much a step exceeds its neighbours there."""
-    step = np.abs(lines[..., 1:] - lines[..., :-1])
-    excess = step[..., 1:-1] - 0.5 * (step[..., :-2] + step[..., 2:])
-    mean = excess.clip(0, 16, out=excess).mean(axis=1)
-    return mean[:, : mean.shape[1] // GRID * GRID].reshape(len(mean), -1, GRID)
+    step = _apart(lines[..., 1:], lines[..., :-1]).astype(np.int16)
+    twice = 2 * step[..., 1:-1]
+    twice -= step[..., :-2]
+    twice -= step[..., 2:]
+    np.minimum(np.maximum(twice, 0, out=twice), 32, out=twice)
+    sums = np.add.reduce(twice, axis=1, dtype=np.int16).astype(np.float32)  # of less than 2 * LINES lines
+    sums = sums[:, : sums.shape[1] // GRID * GRID].reshape(len(sums), -1, GRID)
+    return sums / np.float32(2 * twice.shape[1])
 
 
 def _grid(blocks: np.ndarray) -> float:
-    active = blocks.sum(axis=1)
-    phases = np.expm1(np.log1p(4 * blocks[active >= 0.1 * active.max()]).mean(axis=0)) / 4
-    top = float(phases.max())
-    rest = (float(phases.sum()) - top) / (GRID - 1)
-    return (top - rest) / (rest + 0.25)
+    """[directions, blocks, GRID] => by how much one phase exceeds the others, in the direction where it does less."""
+    active = blocks.sum(axis=2)
+    counted = active >= 0.1 * active.max(axis=1, keepdims=True)
+    logarithms = np.log1p(4 * blocks) * counted[..., None]
+    phases = np.expm1(logarithms.sum(axis=1) / counted.sum(axis=1, dtype=np.float32)[:, None]) / 4
+    top = phases.max(axis=1).astype(float)
+    rest = (phases.sum(axis=1) - top) / (GRID - 1)
+    return float(((top - rest) / (rest + 0.25)).min())
 
 
 def jpeg_quality(luma: list[int]) -> int:
@@ -111,17 +123,20 @@ def noise(grey: np.ndarray) -> float:
     if min(grey.shape) < 3:
         return 0.0
     every = max(1, len(grey) // LINES)
-    above, row, below = (grey[i : len(grey) - 2 + i : every].astype(np.float32) for i in range(3))
-    down = above - 2 * row + below
-    both = down[:, :-2] - 2 * down[:, 1:-1] + down[:, 2:]
-    rows = np.sort(np.abs(both, out=both).mean(axis=1))
-    return float(rows[rows.size // 2]) * math.sqrt(math.pi / 2) / 6
+    above, row, below = (grey[i : len(grey) - 2 + i : every].astype(np.int16) for i in range(3))
+    down = above + below
+    down -= 2 * row
+    both = down[:, :-2] + down[:, 2:]
+    both -= 2 * down[:, 1:-1]
+    rows = np.sort(np.add.reduce(np.abs(both, out=both), axis=1, dtype=np.int32)).astype(np.float32)
+    return float(rows[rows.size // 2] / both.shape[1]) * math.sqrt(math.pi / 2) / 6
 
 
-def contrast(grey: Image.Image) -> float:
-    """L => grey levels between the darkest and the lightest 1 % of pixels."""
-    levels = list(accumulate(grey.histogram()))
-    return float(bisect_left(levels, 0.99 * levels[-1]) - bisect_left(levels, 0.01 * levels[-1]))
+def contrast(lines: list[np.ndarray]) -> float:
+    """Directions => grey levels between the darkest and the lightest 1 % of their pixels."""
+    levels = sum(np.bincount(one.ravel(), minlength=256) for one in lines).cumsum()
+    darkest, lightest = np.searchsorted(levels, (0.01 * levels[-1], 0.99 * levels[-1]))
+    return float(lightest - darkest)
 
 
 def border(pixels: np.ndarray) -> tuple[tuple[int, int, int], float, float]:
@@ -147,9 +162,11 @@ def subject(pixels: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
 
 
 def _squared(pixels: np.ndarray, colour: np.ndarray) -> np.ndarray:
-    """[..., 3] => [...], the squared distances to a colour."""
-    apart = pixels - colour
-    return np.einsum("...c,...c", apart, apart)
+    """[..., n, 3] => [..., n], the squared distances to a colour."""
+    rows = pixels.reshape(*pixels.shape[:-2], -1)  # long ones: a loop over three channels would cost most of the time
+    apart = _apart(rows, np.tile(colour.astype(np.uint8), pixels.shape[-2])).astype(np.int32)
+    apart *= apart
+    return apart[..., ::3] + apart[..., 1::3] + apart[..., 2::3]
 
 
 def touching(mask: np.ndarray) -> float | None:
@@ -164,6 +181,8 @@ def touching(mask: np.ndarray) -> float | None:
 
 def pieces(mask: np.ndarray) -> int:
     """Subject [h, w] => of how many pieces it is."""
+    from scipy import ndimage  # a quarter of a second to import
+
     return ndimage.label(mask, _CORNERS)[1]
 
 
@@ -172,6 +191,8 @@ def marks(pixels: np.ndarray, mask: np.ndarray) -> int:
 
     Only what is strewn over most of the picture counts, as a shop's name is that stands all over its pictures.
     """
+    from scipy import ndimage
+
     labels, count = ndimage.label(mask, _CORNERS)
     if count < LEAST_CELLS:
         return 0

@@ -4,6 +4,7 @@ import signal
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from stages.images.quality.inspect import Row, TooLongError, inspect
 
 LONGEST_S = 60  # no honest picture takes a minute to decode
 CHUNK = 64
+PRELOAD = ["stages.images.quality.pool", "scipy.ndimage"]  # once, for all processes
 LENGTH = WIDTH + COLOURS  # of the vector that stands for a picture: its features, then its palette
 
 
@@ -29,15 +31,12 @@ def inspect_all(files: list[tuple[str, str]], max_megapixels: float, workers: in
         return
     waiting = iter(chunks)
     pool = _pool(workers)
-    running = [
-        (chunk, pool.submit(_chunk, chunk, max_megapixels))
-        for chunk, _ in zip(waiting, range(3 * workers), strict=False)
-    ]
+    running = [(chunk, pool.submit(_chunk, chunk, max_megapixels)) for chunk in islice(waiting, 3 * workers)]
     try:
         while running:
             chunk, future = running.pop(0)
             try:
-                yield from future.result()
+                yield from zip(*future.result(), strict=True)
             except BrokenProcessPool:
                 yield from _one_by_one(chunk, max_megapixels)
                 pool = _pool(workers)
@@ -50,7 +49,9 @@ def inspect_all(files: list[tuple[str, str]], max_megapixels: float, workers: in
 
 
 def _pool(workers: int) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(workers, mp_context=get_context("forkserver"), initializer=_quiet)
+    context = get_context("forkserver")
+    context.set_forkserver_preload(PRELOAD)
+    return ProcessPoolExecutor(workers, mp_context=context, initializer=_quiet)
 
 
 def _quiet() -> None:
@@ -63,7 +64,7 @@ def _in_one_process(chunks: list, max_megapixels: float) -> Iterator[tuple[Row, 
     try:
         for chunk in chunks:
             try:
-                yield from pool.submit(_chunk, chunk, max_megapixels).result()
+                yield from zip(*pool.submit(_chunk, chunk, max_megapixels).result(), strict=True)
             except BrokenProcessPool:
                 yield from _one_by_one(chunk, max_megapixels)
                 pool = _pool(1)
@@ -75,12 +76,13 @@ def _one_by_one(chunk: list[tuple[str, str]], max_megapixels: float) -> Iterator
     for file in chunk:
         with _pool(1) as pool:
             try:
-                yield from pool.submit(_chunk, [file], max_megapixels).result()
+                yield from zip(*pool.submit(_chunk, [file], max_megapixels).result(), strict=True)
             except BrokenProcessPool:
                 yield Row(file[1], problem="ends the decoder"), np.zeros(LENGTH, np.float32)
 
 
-def _chunk(chunk: list[tuple[str, str]], max_megapixels: float) -> list[tuple[Row, np.ndarray]]:
+def _chunk(chunk: list[tuple[str, str]], max_megapixels: float) -> tuple[list[Row], np.ndarray]:
+    """(path, name)s => their rows, and their vectors [n, LENGTH]."""
     signal.signal(signal.SIGALRM, _stop)
     seen = []
     for path, name in chunk:
@@ -95,7 +97,7 @@ def _chunk(chunk: list[tuple[str, str]], max_megapixels: float) -> list[tuple[Ro
         vectors[pictures, WIDTH:] = np.stack([view.palette for view in views])
         for i, text in zip(pictures, hashes(np.stack([view.shade for view in views])), strict=True):
             seen[i][0].phash = text
-    return [(row, vector) for (row, _), vector in zip(seen, vectors, strict=True)]
+    return [row for row, _ in seen], vectors
 
 
 def _stop(*_: object) -> None:

@@ -8,7 +8,6 @@ import os
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -50,25 +49,30 @@ def sift(raw: Path, filter: Filter, workers: int, manifest: Path, features: Path
         described = np.lib.format.open_memmap(
             features, "w+", np.float16, (len(files), WIDTH + (clip.width if clip else 0))
         )
-        writer = csv.DictWriter(first_pass, COLUMNS, lineterminator="\n", restval="")
-        found = inspect_all(files, filter.max_megapixels, workers)
-        for i, (row, vector) in enumerate(tqdm(found, "filter", len(files), unit="picture", disable=None)):
+        writer = csv.writer(first_pass, lineterminator="\n")
+        found = tqdm(
+            inspect_all(files, filter.max_megapixels, workers), "filter", len(files), unit="picture", disable=None
+        )
+        worth, hashes = np.empty(len(files)), []
+        for i, (row, vector) in zip(range(len(files)), found, strict=True):
             described[i, :WIDTH], palettes[i] = vector[:WIDTH], vector[WIDTH:]
-            writer.writerow(columns(row) | {"file": _printable(row.file)})
-        rows = partial(_rows, first_pass)
-        group = groups([row["phash"] for row in rows()], filter.duplicate_distance)
-        names = [name for _, name in files]
+            known = columns(row) | {"file": _printable(row.file), "class_distance": None}
+            writer.writerow(known.values())
+            worth[i] = _worth(known, filter)
+            hashes.append(row.phash)
+        group = groups(hashes, filter.duplicate_distance)
         usable = np.zeros(len(files), bool)
-        usable[[i for i, _ in _best(rows(), filter, group, names).values()]] = True
+        usable[list(_best(worth, group).values())] = True
         if clip:
-            _see(clip, files, rows(), described)
+            _see(clip, files, hashes, described)
         apart = distances(described[:, WIDTH:] if clip else palettes, usable)
-        rows = partial(_rows, first_pass, apart)
-        best = _best(rows(), filter, group, names)
+        if apart is not None:
+            worth[apart > filter.max_class_distance] = np.nan
         if clip:
             _centre(described, usable)
         described.flush()
-        return _write(rows(), filter, group, best, manifest)
+        best = {first: (i, _printable(files[i][1].rpartition("/")[2])) for first, i in _best(worth, group).items()}
+        return _write(_rows(first_pass, apart), filter, group, best, manifest)
 
 
 def _clip(filter: Filter) -> "Clip | None":
@@ -86,9 +90,9 @@ def _vectors(count: int) -> Iterator[np.ndarray]:
         yield np.memmap(file, np.float16, "w+", shape=(count, COLOURS))
 
 
-def _see(clip: "Clip", files: list[tuple[str, str]], rows: Iterator[dict], described: np.ndarray) -> None:
-    """CLIP's features of all that is a picture => `described`, beside what is there; zeros for the rest."""
-    seen = [i for i, row in enumerate(rows) if not row["problem"]]
+def _see(clip: "Clip", files: list[tuple[str, str]], hashes: list[str], described: np.ndarray) -> None:
+    """CLIP's features of all that is a picture (and has a hash) => `described`, beside what is there; zeros else."""
+    seen = [i for i, text in enumerate(hashes) if text]
     found = clip.features(Path(files[i][0]) for i in seen)
     for i, feature in zip(seen, tqdm(found, "clip", len(seen), unit="picture", disable=None), strict=True):
         described[i, WIDTH:] = feature
@@ -133,20 +137,24 @@ def class_folder(raw: Path, name: str) -> Path:
     raise UserError(f"{raw} has no class {name}{'? ' if near else ': '}{known} Set filter.class.")
 
 
-def _best(rows: Iterator[dict], filter: Filter, group: list[int], names: list[str]) -> dict[int, tuple[int, str]]:
-    """Rows and groups of near duplicates => for each group the row to keep, and its file's name.
+def _worth(row: dict, filter: Filter) -> float:
+    """A row => what it is worth among copies of one picture; NaN where it is not usable.
 
-    Of copies of one picture the original is the largest, for its sharpness, and least compressed.
+    The original is the largest, for its sharpness, and least compressed.
     """
-    best: dict[int, tuple[float, int]] = {}
-    for i, (row, first) in enumerate(zip(rows, group, strict=True)):
-        if reason(row, filter):
-            continue
-        detail = min(row["width"], row["height"]) * max(row["sharpness"], 0.01)
-        worth = math.log2(detail) + 0.02 * (row["jpeg_quality"] or 100)
-        if first not in best or worth > best[first][0]:
-            best[first] = (worth, i)
-    return {first: (i, names[i].rpartition("/")[2]) for first, (_, i) in best.items()}
+    if reason(row, filter):
+        return math.nan
+    detail = min(row["width"], row["height"]) * max(row["sharpness"], 0.01)
+    return math.log2(detail) + 0.02 * (row["jpeg_quality"] or 100)
+
+
+def _best(worth: np.ndarray, group: list[int]) -> dict[int, int]:
+    """What rows are worth, and their groups of near duplicates => for each group the row to keep."""
+    best: dict[int, int] = {}
+    for i in np.flatnonzero(~np.isnan(worth)).tolist():
+        if group[i] not in best or worth[i] > worth[best[group[i]]]:
+            best[group[i]] = i
+    return best
 
 
 def _whole(row: dict, filter: Filter, best: tuple[int, str]) -> dict:
@@ -154,15 +162,16 @@ def _whole(row: dict, filter: Filter, best: tuple[int, str]) -> dict:
     parts = terms(row, filter) if not row["problem"] else dict.fromkeys(TERMS, 0.0)
     why = reason(row, filter)
     if not why and best[0] != row["index"]:
-        why = f"duplicate of {_printable(best[1])}"
+        why = f"duplicate of {best[1]}"
     judged = {"score": score(parts), "verdict": "reject" if why else "keep", "reason": why}
     return {**row, **{f"q_{name}": value for name, value in parts.items()}, **judged}
 
 
-def _rows(first_pass: TextIO, apart: np.ndarray | None = None) -> Iterator[dict]:
+def _rows(first_pass: TextIO, apart: np.ndarray | None) -> Iterator[dict]:
     """The first pass's rows from its beginning, numbers as numbers again, with distances to the class if known."""
     first_pass.seek(0)
-    for i, row in enumerate(csv.DictReader(first_pass, COLUMNS)):
+    for i, cells in enumerate(csv.reader(first_pass)):
+        row = dict(zip(COLUMNS, cells, strict=False))  # judged is a row later
         for name in NUMBERS:
             row[name] = float(row[name]) if row[name] else None
         for name in COUNTS:
