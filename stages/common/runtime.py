@@ -24,7 +24,8 @@ class Runtime(BaseModel):
         "auto", description="Recompute activations instead of keeping them; auto: only when nothing else fits."
     )
     attention: Literal["auto", "sdpa", "xformers"] = Field(
-        "auto", description="Attention kernels; auto: PyTorch's SDPA."
+        "auto",
+        description="Attention kernels; auto: PyTorch's SDPA, or fused ones where they are exact and faster.",
     )
     fused_kernels: Auto | bool = Field(
         "auto",

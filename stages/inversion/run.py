@@ -37,11 +37,9 @@ def hasten(backbone: Backbone, steps: int, wishes: Wishes) -> tuple[Speed, str |
     """A model, the steps of the run, wishes => how batches are computed, and a sentence if wishes cannot be met."""
     denoiser, device = backbone.denoiser, backbone.device
     compiled = speed.choose_compile(wishes.compile, device, steps, fused=wishes.fused_kernels is not False)
-    attend = {"exact": wishes.deterministic, "attend": wishes.attention == "auto"}
-    unmet = [
-        speed.attend(denoiser, wishes.attention, device, backbone.dtype),
-        speed.fuse(denoiser, wishes.fused_kernels, device, **attend, compiled=compiled),
-    ]
+    unmet = [speed.attend(denoiser, wishes.attention, device, backbone.dtype)]
+    attend = {"exact": wishes.deterministic, "attend": wishes.attention == "auto" or unmet[0] is not None}
+    unmet.append(speed.fuse(denoiser, wishes.fused_kernels, device, **attend, compiled=compiled))
     speed.compile_denoiser(denoiser, compiled)
     auto = {"auto": None}
     how = Speed(

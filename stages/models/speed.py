@@ -10,7 +10,7 @@ REGIONAL_PAYS_STEPS = 11_000
 def attend(denoiser: torch.nn.Module, attention: str, device: torch.device, dtype: torch.dtype) -> str | None:
     """`runtime.attention` => the denoiser's kernels; xformers is tried with one real call first.
 
-    Returns a sentence when xformers cannot run here and PyTorch's own attention stays.
+    Returns a sentence when xformers cannot run here and the usual attention stays.
     """
     if attention != "xformers":
         return None
@@ -21,7 +21,7 @@ def attend(denoiser: torch.nn.Module, attention: str, device: torch.device, dtyp
         xformers.ops.memory_efficient_attention(sample, sample, sample).sum().backward()
         denoiser.enable_xformers_memory_efficient_attention()
     except (ImportError, OSError, RuntimeError, ValueError, AttributeError) as error:
-        return f"`runtime.attention: xformers` cannot run here ({_reason(error)}); PyTorch's own attention is taken"
+        return f"`runtime.attention: xformers` cannot run here ({_reason(error)}); the usual attention is taken"
     return None
 
 

@@ -15,7 +15,7 @@ def test_xformers_that_cannot_run_is_told_in_a_sentence_and_pytorch_goes_on(fold
     before = {name: type(processor) for name, processor in backbone.denoiser.attn_processors.items()}
     said = attend(backbone.denoiser, "xformers", torch.device("cpu"), torch.float16)
     assert said.startswith("`runtime.attention: xformers` cannot run here (")
-    assert said.endswith("PyTorch's own attention is taken")
+    assert said.endswith("the usual attention is taken")
     assert {name: type(processor) for name, processor in backbone.denoiser.attn_processors.items()} == before
     assert attend(backbone.denoiser, "auto", torch.device("cpu"), torch.float16) is None
 
