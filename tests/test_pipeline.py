@@ -78,11 +78,29 @@ def test_metrics_plots_and_experiments_say_something(home: Path):
     [
         ({"train": {"lerning_rate": 1}}, ("train.lerning_rate", "learning_rate", "allowed")),
         ({"train": {"steps": 10, "lr_warmup_steps": 10}}, ("lr_warmup_steps (10)", "steps (10)")),
+        ({"dataset": {"source": "kagle"}}, ("dataset.source", "'kagle'", "'kaggle'")),
+        ({"dataset": {"path": "nowhere"}}, ("dataset.path nowhere", "not there")),
+        ({"filter": {"class": "Criter"}}, ("Criter?", "Critter has 8 pictures", "filter.class")),
+        ({"filter": {"min_sharpness": "much"}}, ("filter.min_sharpness", "'much'", "number")),
+        ({"curate": {"resolution": 100}}, ("curate.resolution", "100", "multiple of 8")),
+        ({"curate": {"include": ["8.png"]}}, ("curate.include", "'8.png'", "nearest name is")),
         ({"curate": {"count": 30}}, ("count", "30", "8")),
         ({"concept": {"placeholder_token": "dragon"}}, ("placeholder_token", "dragon", "knows")),
         ({"concept": {"initializer_token": "zebra"}}, ("initializer_token", "zebra", "tokens")),
     ],
-    ids=["unknown key", "warmup", "count", "known placeholder", "initializer of several tokens"],
+    ids=[
+        "unknown key",
+        "warmup",
+        "source",
+        "path",
+        "class",
+        "threshold",
+        "resolution",
+        "include",
+        "count",
+        "known placeholder",
+        "initializer of several tokens",
+    ],
 )
 def test_wrong_params_are_one_sentence_and_lose_nothing(home: Path, sections: dict, words: tuple[str, ...]):
     before = project.hashes(home)

@@ -54,7 +54,7 @@ class Filter(_Section):
     max_megapixels: float = Field(100.0, gt=0, description="More than this many million pixels is refused undecoded.")
     max_aspect: float = Field(3.0, ge=1, description="Longer side over shorter side above this is too long.")
     min_sharpness: float = Field(
-        0.22,
+        0.25,
         ge=0,
         le=1,
         description="Below this is blurred: the part of an edge's rise that lies within one pixel, 0 to 1, "

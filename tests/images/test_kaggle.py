@@ -1,12 +1,10 @@
 """The real Kaggle client against a Kaggle of our own: cut, changed, refused; always one sentence or the same bytes."""
 
-import contextlib
 import hashlib
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,27 +12,10 @@ import numpy as np
 import pytest
 
 from stages import UserError
-from stages.images.params import Dataset
 from stages.images.sources import kaggle as client
-from stages.images.sources.fetch import fetch
 from starter.attributes import NAME
 from tests.images.archives import archive, drawn
-from tests.images.loopback import Kaggle, serve
-
-Setup = Callable[..., Kaggle]
-
-
-SMALL = archive(4, 50)
-
-
-@pytest.fixture
-def start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Setup]:
-    """A function that starts a server for the test."""
-    with contextlib.ExitStack() as stack:
-        (tmp_path / "home").mkdir()
-        yield lambda **what: stack.enter_context(
-            serve(Kaggle(**({"archives": {1: SMALL}} | what)), monkeypatch, str(tmp_path / "home"))
-        )
+from tests.images.conftest import SMALL, Setup, get
 
 
 @pytest.fixture(autouse=True)
@@ -44,13 +25,6 @@ def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     download = client.download
     monkeypatch.setattr(client, "download", lambda *what: download(*what, sleep=noted.append))
     return noted
-
-
-def get(tmp_path: Path, **kaggle: object) -> dict:
-    """=> the receipt, with the pictures in raw."""
-    section = {"dataset": "someone/creatures"} | kaggle
-    (tmp_path / "scratch").mkdir(exist_ok=True)
-    return fetch(Dataset(source="kaggle", kaggle=section), tmp_path / "raw", tmp_path / "scratch")
 
 
 def left(tmp_path: Path) -> list[str]:
