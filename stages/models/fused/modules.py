@@ -35,7 +35,7 @@ def fuse(denoiser: nn.Module, *, exact: bool, attend: bool, compiled: str) -> No
                 setattr(module, name, Gated(child))
             elif isinstance(child, ResnetBlock2D) and _is_usual(child) and compiled != "full":
                 setattr(module, name, Residual(child))
-            elif isinstance(child, Transformer2DModel) and child.is_input_continuous and compiled != "full":
+            elif isinstance(child, Transformer2DModel) and _is_spatial(child) and compiled != "full":
                 setattr(module, name, Transformer(child))
     last = denoiser.conv_norm_out, denoiser.conv_act
     if isinstance(last[0], nn.GroupNorm) and isinstance(last[1], nn.SiLU) and compiled != "full":
@@ -53,6 +53,10 @@ def _is_usual(block: ResnetBlock2D) -> bool:
         and block.dropout.p == 0
         and block.output_scale_factor == 1
     )
+
+
+def _is_spatial(model: Transformer2DModel) -> bool:
+    return model.is_input_continuous and model.config.norm_type == "layer_norm"
 
 
 def _is_plain(module: Attention) -> bool:
