@@ -117,9 +117,15 @@ class StableDiffusion:
             self.denoiser.cpu()
         # Outside of the handler: its traceback would keep the tensors that have to go.
         torch.cuda.empty_cache()
-        latents = self._latents(pictures)
-        self.denoiser.to(self.device)
-        return latents
+        try:
+            return self._latents(pictures)
+        except torch.OutOfMemoryError:
+            raise UserError(
+                f"a picture of {pictures.shape[-1]} x {pictures.shape[-2]} pixels cannot be encoded in this memory; "
+                "lower `curate.resolution` or raise `runtime.memory_gib`."
+            ) from None
+        finally:
+            self.denoiser.to(self.device)
 
     def _latents(self, pictures: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         self._vae.to(self.device)

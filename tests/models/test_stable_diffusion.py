@@ -164,3 +164,27 @@ def test_a_folder_that_is_no_model_and_a_family_that_is_not_known_are_named(fold
     (model / "model_index.json").write_text(json.dumps({"_class_name": "FluxPipeline"}))
     with pytest.raises(UserError, match="is a FluxPipeline"):
         opened(model)
+
+
+@pytest.mark.parametrize(("failures", "fits"), [(1, True), (2, False)])
+def test_where_memory_is_short_the_denoiser_waits_while_pictures_are_encoded(
+    backbone: StableDiffusion, monkeypatch: pytest.MonkeyPatch, failures: int, fits: bool
+):
+    """A GPU's memory is what runs out, so here the first calls say that it did."""
+    pictures = torch.rand(2, 3, 32, 32) * 2 - 1
+    expected = backbone.encode(pictures)
+    left, encode = [failures], AutoencoderKL.encode
+
+    def short(self: AutoencoderKL, x: torch.Tensor) -> object:
+        left[0] -= 1
+        if left[0] >= 0:
+            raise torch.OutOfMemoryError
+        return encode(self, x)
+
+    monkeypatch.setattr(AutoencoderKL, "encode", short)
+    if fits:
+        assert all(torch.equal(a, b) for a, b in zip(backbone.encode(pictures), expected, strict=True))
+    else:
+        with pytest.raises(UserError, match="32 x 32 pixels cannot be encoded"):
+            backbone.encode(pictures)
+    assert backbone.denoiser.device == backbone.device
