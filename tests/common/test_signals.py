@@ -8,6 +8,7 @@ import pytest
 
 PROGRAM = """
 import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background job is started with it ignored
 from stages.common.signals import Stop
 stop = Stop()
 assert not stop()
