@@ -34,6 +34,7 @@ WAYS = {
     "plain": {"fused_kernels": False},
     "loose": {"deterministic": False},
     "plainloose": {"fused_kernels": False, "deterministic": False},
+    "sdpa": {"attention": "sdpa"},
     "xformers": {"attention": "xformers"},
     "regional": {"compile": "regional"},
     "full": {"compile": "full"},

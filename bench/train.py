@@ -37,7 +37,7 @@ def main() -> None:
         ("reference 4x1", 60, reference(args, 4, 1)),
         *((f"stages.train, cap {cap} GiB", 60, entry) for cap in args.caps),
         ("tests", 90, args.tests and [sys.executable, "-m", "pytest", "-q", *GPU_TESTS]),
-        ("plain", 60, ours(args, "plain4", "eager4")),
+        ("plain", 60, ours(args, "plain4", "eager4", "sdpa4")),
         ("kernels", 60, args.compiled and ours(args, "kernels4")),
         ("xformers", 60, ours(args, "xformers4")),
         ("full", 200, args.compiled and ours(args, "full4")),

@@ -32,7 +32,7 @@ class Optimizer:
         """State, finite gradient (V D, times the loss scale) => the learning rate that was taken; the state moves on.
 
         torch's own AdamW as a function of moments that it changes in place, so that the state alone decides the next
-        step. The device waits for this: an optimizer object for every step would take four times as long.
+        step. The device waits for this: an optimizer object for every step takes half as long again.
         """
         recipe, rate = self._recipe, self.rate(state.step)
         vectors = torch.nn.Parameter(torch.from_numpy(state.vectors))

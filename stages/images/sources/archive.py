@@ -17,6 +17,7 @@ from stages import UserError
 
 SMALL_MIB = 32  # an archive that unpacks to less is no bomb, whatever the ratio
 PIECE = 1 << 20
+# What the readers raise for damage; the last is zipfile's word for a way of packing that it does not know.
 BROKEN = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError, NotImplementedError)
 
 
