@@ -36,16 +36,15 @@ class Wishes(Protocol):
 def hasten(backbone: Backbone, steps: int, wishes: Wishes) -> tuple[Speed, str | None]:
     """A model, the steps of the run, wishes => how batches are computed, and a sentence if wishes cannot be met."""
     denoiser, device = backbone.denoiser, backbone.device
-    compiled = speed.choose_compile(wishes.compile, device, steps, fused=wishes.fused_kernels is not False)
-    unmet = [speed.attend(denoiser, wishes.attention, device, backbone.dtype)]
-    attend = {"exact": wishes.deterministic, "attend": wishes.attention == "auto" or unmet[0] is not None}
-    unmet.append(speed.fuse(denoiser, wishes.fused_kernels, device, **attend, compiled=compiled))
+    compiled, fused, both = speed.choose_kernels(wishes.compile, wishes.fused_kernels, device, steps)
+    attention, without = speed.choose_attention(wishes.attention, device, backbone.dtype)
+    unmet = [both, without, speed.take(denoiser, attention, fused=fused, exact=wishes.deterministic)]
     speed.compile_denoiser(denoiser, compiled)
     auto = {"auto": None}
     how = Speed(
         micro_batch=auto.get(wishes.micro_batch, wishes.micro_batch),
         gradient_checkpointing=auto.get(wishes.gradient_checkpointing, wishes.gradient_checkpointing),
-        graph=backbone.device.type == "cuda",
+        graph=device.type == "cuda",
     )
     return how, "; ".join(filter(None, unmet)) or None
 

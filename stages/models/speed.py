@@ -7,44 +7,51 @@ import torch
 REGIONAL_PAYS_STEPS = 11_000
 
 
-def attend(denoiser: torch.nn.Module, attention: str, device: torch.device, dtype: torch.dtype) -> str | None:
-    """`runtime.attention` => the denoiser's kernels; xformers is tried with one real call first.
-
-    Returns a sentence when xformers cannot run here and the usual attention stays.
-    """
-    if attention != "xformers":
-        return None
+def choose_attention(choice: str, device: torch.device, dtype: torch.dtype) -> tuple[str, str | None]:
+    """`runtime.attention` => the same, or auto and a sentence when xformers, tried with one real call, cannot run."""
+    if choice != "xformers":
+        return choice, None
     try:
         import xformers.ops
 
         sample = torch.randn(1, 64, 1, 40, device=device, dtype=dtype, requires_grad=True)
         xformers.ops.memory_efficient_attention(sample, sample, sample).sum().backward()
-        denoiser.enable_xformers_memory_efficient_attention()
     except (ImportError, OSError, RuntimeError, ValueError, AttributeError) as error:
-        return f"`runtime.attention: xformers` cannot run here ({_reason(error)}); the usual attention is taken"
-    return None
+        said = f"`runtime.attention: xformers` cannot run here ({_reason(error)}); the usual attention is taken"
+        return "auto", said
+    return choice, None
 
 
-def fuse(
-    denoiser: torch.nn.Module, wish: str | bool, device: torch.device, *, exact: bool, attend: bool, compiled: str
-) -> str | None:
-    """`runtime.fused_kernels` => the denoiser's modules computed by kernels of our own; one real call is made first.
+def take(denoiser: torch.nn.Module, attention: str, *, fused: bool, exact: bool) -> str | None:
+    """A denoiser => with its attention and, if `fused`, computed by kernels of our own; one real call is made first.
 
-    `exact`, `attend`, `compiled`: see `stages.models.fused.modules.fuse`. Returns a sentence when they cannot run here
-    and PyTorch's own kernels stay.
+    `exact`: the kernels that `auto` takes give the same bytes twice. Returns a sentence when the kernels cannot run
+    here and PyTorch's own stay.
     """
-    if wish is False or (wish == "auto" and device.type != "cuda"):
-        return None
-    try:
-        if device.type != "cuda" or torch.cuda.get_device_capability(device) < (8, 0):
-            raise RuntimeError("they need an NVIDIA GPU of compute capability 8.0 or newer")
-        from stages.models.fused import modules
+    said = None
+    if fused:
+        try:
+            _fuse(denoiser, attention, exact)
+            return None
+        except (ImportError, OSError, RuntimeError, ValueError, AttributeError) as error:
+            said = f"`runtime.fused_kernels` cannot run here ({_reason(error)}); PyTorch's own kernels are taken"
+    if attention == "xformers":
+        denoiser.enable_xformers_memory_efficient_attention()
+    return said
 
-        modules.try_out(device)
-    except (ImportError, OSError, RuntimeError, ValueError, AttributeError) as error:
-        return f"`runtime.fused_kernels` cannot run here ({_reason(error)}); PyTorch's own kernels are taken"
-    modules.fuse(denoiser, exact=exact, attend=attend, compiled=compiled)
-    return None
+
+def _fuse(denoiser: torch.nn.Module, attention: str, exact: bool) -> None:
+    device = next(denoiser.parameters()).device
+    if device.type != "cuda" or torch.cuda.get_device_capability(device) < (8, 0):
+        raise RuntimeError("they need an NVIDIA GPU of compute capability 8.0 or newer")
+    from stages.models.fused import attention as kernels
+    from stages.models.fused import modules
+
+    modules.try_out(device)
+    attend = kernels.exact if exact and attention == "auto" else kernels.library
+    if attention == "xformers":
+        attend = kernels.xformers
+    modules.fuse(denoiser, attend)
 
 
 def _reason(error: Exception) -> str:
@@ -52,15 +59,22 @@ def _reason(error: Exception) -> str:
     return said.splitlines()[0] if said else type(error).__name__
 
 
-def choose_compile(choice: str, device: torch.device, steps: int, *, fused: bool) -> str:
-    """`runtime.compile`, device, steps of the whole run => off, regional or full; auto: what earns its warm-up.
+def choose_kernels(
+    compile_wish: str, fused_wish: str | bool, device: torch.device, steps: int
+) -> tuple[str, bool, str | None]:
+    """`runtime.compile` and `fused_kernels`, device, steps of the whole run => what is compiled (off, regional or
+    full), whether the kernels of our own are taken, and a sentence if both were wished for.
 
-    Nothing does beside the fused kernels. A run that goes on takes what it began with, or its numbers would differ in
-    the last bits.
+    What the compiler fuses is left to it, so one excludes the other; auto: the fused kernels on a GPU, and without
+    them the compiler where it earns its warm-up. A run that goes on takes what it began with, or its numbers would
+    differ in the last bits.
     """
-    if choice != "auto":
-        return choice
-    return "regional" if device.type == "cuda" and not fused and steps >= REGIONAL_PAYS_STEPS else "off"
+    if compile_wish in ("regional", "full"):
+        both = f"`runtime.compile: {compile_wish}` leaves no room for `runtime.fused_kernels`, which are left out"
+        return compile_wish, False, both if fused_wish is True else None
+    fused = fused_wish is True or (fused_wish == "auto" and device.type == "cuda")
+    earned = compile_wish == "auto" and device.type == "cuda" and not fused and steps >= REGIONAL_PAYS_STEPS
+    return "regional" if earned else "off", fused, None
 
 
 def compile_denoiser(denoiser: torch.nn.Module, kind: str) -> None:

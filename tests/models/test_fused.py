@@ -9,8 +9,10 @@ from torch.nn import functional as F
 
 pytest.importorskip("triton", reason="needs Triton, which there is for Linux")
 
-from stages.models.fused import attention, norm, pointwise
-from stages.models.fused.modules import Residual, Transformer, fuse
+from stages.models.fused import attention, layer_norm, norm, pointwise
+from stages.models.fused.modules import fuse
+from stages.models.fused.residual import Residual
+from stages.models.fused.transformer import Block, Transformer
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 LAST = torch.channels_last
@@ -63,16 +65,43 @@ def test_a_sum_takes_any_layout():
     assert torch.equal(torch.autograd.grad(ours, a, slope)[0], slope)
 
 
-@pytest.mark.parametrize(("queries", "keys", "width"), [(150, 77, 40), (64, 128, 64), (130, 130, 20)])
-def test_attention_is_pytorchs(queries: int, keys: int, width: int):
-    """Blocks that the sizes fill and that they do not; heads whose width is no power of two."""
-    q, k, v = (drawn(2, size, 3, width, dtype=torch.float16).requires_grad_() for size in (queries, keys, keys))
+@pytest.mark.parametrize("added", [True, False])
+def test_a_layer_norm_of_a_sum_is_pytorchs(added: bool):
+    """Its stream goes on, past the norm and through it."""
+    a, b = (3 * drawn(2, 150, 40) + 20).requires_grad_(), drawn(2, 150, 40).requires_grad_() if added else None
+    weight, bias, past, through = drawn(40), drawn(41)[1:], drawn(2, 150, 40), drawn(2, 150, 40) + 1
+    ours = layer_norm.AddNorm.apply(a, b, weight, bias, 1e-5)
+    stream = a + b if added else a
+    theirs = stream, F.layer_norm(stream, (40,), weight, bias, 1e-5)
+    assert all(distance(one, other) < 1e-5 for one, other in zip(ours, theirs, strict=True))
+    inputs = (a, b) if added else (a,)
+    mine, known = (torch.autograd.grad(y, inputs, (past, through)) for y in (ours, theirs))
+    assert all(distance(one, other) < 1e-5 for one, other in zip(mine, known, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("queries", "keys", "width"), [(150, 77, 40), (64, 128, 64), (130, None, 20), (300, 20, 40), (70, None, 80)]
+)
+def test_attention_is_pytorchs(queries: int, keys: int | None, width: int, monkeypatch: pytest.MonkeyPatch):
+    """Packed for themselves or for others; blocks that the sizes fill and that they do not; heads whose width is no
+    power of two; few keys, for which the queries are shared."""
+    monkeypatch.setattr(attention, "PROGRAMS", 24)
+    own, others = (2, queries, 3, 3, width), (2, keys, 2, 3, width)
+    shapes = [own] if keys is None else [(2, queries, 3, width), others]
+    packed = [drawn(*shape, dtype=torch.float16).requires_grad_() for shape in shapes]
     slope = drawn(2, queries, 3, width)
-    ours = attention.Attention.apply(q, k, v)
-    theirs = F.scaled_dot_product_attention(*(x.float().transpose(1, 2) for x in (q, k, v))).transpose(1, 2)
+    ours = attention.Attention.apply(packed[0], None if keys is None else packed[1])
+    theirs = attention.library(packed[0].float(), None if keys is None else packed[1].float())
     assert distance(ours, theirs) < 1e-3
-    mine, known = (torch.autograd.grad(y, (q, k, v), slope.to(y.dtype)) for y in (ours, theirs))
+    mine, known = (torch.autograd.grad(y, packed, slope.to(y.dtype)) for y in (ours, theirs))
     assert all(distance(a, b) < 2e-3 for a, b in zip(mine, known, strict=True))
+
+
+def test_queries_are_shared_where_there_are_few_keys():
+    """Whole blocks of queries, all of them, and none twice."""
+    assert attention.share(4096, 128, 64) == (256, 16)
+    assert attention.share(4096, 128, 2048) == (4096, 1)
+    assert attention.share(100, 128, 2) == (128, 1)
 
 
 @pytest.mark.parametrize("linear", [True, False])
@@ -92,10 +121,10 @@ def test_a_denoiser_predicts_what_it_did_before_it_was_fused(linear: bool, check
     )
     plain = plain.requires_grad_(False).eval().to(DEVICE, memory_format=LAST)
     fused = copy.deepcopy(plain)
-    fuse(fused, exact=True, attend=True, compiled="off")
+    fuse(fused, attention.exact)
     kinds = [type(module) for module in fused.modules()]
     assert kinds.count(Residual) == 8
-    assert kinds.count(Transformer) == 4
+    assert kinds.count(Transformer) == kinds.count(Block) == 4
     if checkpointing:
         fused.enable_gradient_checkpointing()
         fused.train()
