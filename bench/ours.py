@@ -5,6 +5,7 @@ twice (a graph, run again: the same bytes?), kernels (a graph under the profiler
 other `runtime` params. Each leaves a line in OUT/ours.jsonl, also one that fails.
 """
 
+import gc
 import itertools
 import json
 import statistics
@@ -114,6 +115,7 @@ def variety(model: str, variant: tuple[str, int], recipe: Train, out: Path, acce
     runtime = Runtime(micro_batch=micro, gradient_checkpointing=False, **WAYS.get(way, {}))
     machine.ready(runtime)
     torch.compiler.reset()
+    gc.collect()  # the last variant's model, which holds itself
 
     def opened() -> tuple[Backbone, Speed, str | None]:
         model_here = open_backbone(Model(base=model), CONCEPT, device, machine.DTYPES[recipe.mixed_precision])

@@ -38,7 +38,8 @@ def hasten(backbone: Backbone, steps: int, wishes: Wishes) -> tuple[Speed, str |
     denoiser, device = backbone.denoiser, backbone.device
     compiled, fused, both = speed.choose_kernels(wishes.compile, wishes.fused_kernels, device, steps)
     attention, without = speed.choose_attention(wishes.attention, device, backbone.dtype)
-    unmet = [both, without, speed.take(denoiser, attention, fused=fused, exact=wishes.deterministic)]
+    parts = denoiser, backbone.text_encoder
+    unmet = [both, without, speed.take(*parts, attention, fused=fused, exact=wishes.deterministic)]
     speed.compile_denoiser(denoiser, compiled)
     auto = {"auto": None}
     how = Speed(

@@ -23,6 +23,7 @@ class Backbone(Protocol):
     device: torch.device
     dtype: torch.dtype
     denoiser: torch.nn.Module
+    text_encoder: torch.nn.Module
 
     def initializer_vectors(self) -> torch.Tensor:
         """=> (V D), float32, on the CPU: the initializer word, V times; of a phrase, the mean of its tokens."""

@@ -22,8 +22,10 @@ def choose_attention(choice: str, device: torch.device, dtype: torch.dtype) -> t
     return choice, None
 
 
-def take(denoiser: torch.nn.Module, attention: str, *, fused: bool, exact: bool) -> str | None:
-    """A denoiser => with its attention and, if `fused`, computed by kernels of our own; one real call is made first.
+def take(
+    denoiser: torch.nn.Module, text_encoder: torch.nn.Module, attention: str, *, fused: bool, exact: bool
+) -> str | None:
+    """A denoiser => with its attention and, if `fused`, both computed by kernels of our own, after one real call.
 
     `exact`: the kernels that `auto` takes give the same bytes twice. Returns a sentence when the kernels cannot run
     here and PyTorch's own stay.
@@ -31,7 +33,7 @@ def take(denoiser: torch.nn.Module, attention: str, *, fused: bool, exact: bool)
     said = None
     if fused:
         try:
-            _fuse(denoiser, attention, exact)
+            _fuse(denoiser, text_encoder, attention, exact)
             return None
         except (ImportError, OSError, RuntimeError, ValueError, AttributeError) as error:
             said = f"`runtime.fused_kernels` cannot run here ({_reason(error)}); PyTorch's own kernels are taken"
@@ -40,7 +42,7 @@ def take(denoiser: torch.nn.Module, attention: str, *, fused: bool, exact: bool)
     return said
 
 
-def _fuse(denoiser: torch.nn.Module, attention: str, exact: bool) -> None:
+def _fuse(denoiser: torch.nn.Module, text_encoder: torch.nn.Module, attention: str, exact: bool) -> None:
     device = next(denoiser.parameters()).device
     if device.type != "cuda" or torch.cuda.get_device_capability(device) < (8, 0):
         raise RuntimeError("they need an NVIDIA GPU of compute capability 8.0 or newer")
@@ -52,6 +54,7 @@ def _fuse(denoiser: torch.nn.Module, attention: str, exact: bool) -> None:
     if attention == "xformers":
         attend = kernels.xformers
     modules.fuse(denoiser, attend)
+    modules.fuse_text(text_encoder)
 
 
 def _reason(error: Exception) -> str:

@@ -31,7 +31,7 @@ class StableDiffusion:
         self._tokenizer = load_part(CLIPTokenizer, model, "tokenizer")
         scheduler = load_part(DDPMScheduler, model, "scheduler")
         self.schedule = Schedule(scheduler.alphas_cumprod.float(), scheduler.config.prediction_type).to(device)
-        self._text = _frozen(load_part(CLIPTextModel, model, "text_encoder", dtype)).to(device)
+        self.text_encoder = _frozen(load_part(CLIPTextModel, model, "text_encoder", dtype)).to(device)
         self._vae = _frozen(load_part(AutoencoderKL, model, "vae", torch.float32))
         self.denoiser = _frozen(load_part(UNet2DConditionModel, model, "unet", dtype)).to(
             device, memory_format=torch.channels_last
@@ -53,7 +53,7 @@ class StableDiffusion:
 
     def _add_placeholder(self) -> Words:
         tokens = spellings(self._concept.placeholder_token, self._concept.vectors)
-        table = self._text.get_input_embeddings()
+        table = self.text_encoder.get_input_embeddings()
         known = self._tokenizer.get_vocab()
         if len(self._ids(tokens[0])) == 1 or any(token in known for token in tokens):
             raise UserError(
@@ -62,7 +62,7 @@ class StableDiffusion:
         self._tokenizer.add_tokens(tokens)
         self._places = self._tokenizer.convert_tokens_to_ids(tokens)
         words = Words(table, table.num_embeddings, len(tokens)).to(self.device)
-        self._text.set_input_embeddings(words)
+        self.text_encoder.set_input_embeddings(words)
         return words
 
     def _ids(self, text: str) -> list[int]:
@@ -152,7 +152,7 @@ class StableDiffusion:
 
     def context(self, ids: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
         self._words.new = vectors
-        return self._text(input_ids=ids).last_hidden_state
+        return self.text_encoder(input_ids=ids).last_hidden_state
 
     def predict(self, noisy: torch.Tensor, timesteps: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
         noisy = noisy.to(self.dtype, memory_format=torch.channels_last)

@@ -63,9 +63,9 @@ def test_the_word_that_is_kept_is_the_best_and_not_the_last(folder: Path, curate
 def test_only_the_word_changes(folder: Path, curated: Path):
     backbone = opened(folder)
     before = {name: value.clone() for name, value in backbone.denoiser.state_dict().items()}
-    before |= {name: value.clone() for name, value in backbone._text.state_dict().items()}
+    before |= {name: value.clone() for name, value in backbone.text_encoder.state_dict().items()}
     run(backbone, curated, steps=2)
-    after = backbone.denoiser.state_dict() | backbone._text.state_dict()
+    after = backbone.denoiser.state_dict() | backbone.text_encoder.state_dict()
     assert all(torch.equal(value, after[name]) for name, value in before.items())
 
 

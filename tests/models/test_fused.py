@@ -6,12 +6,15 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 from torch.nn import functional as F
+from transformers import CLIPTextConfig, CLIPTextModel
+from transformers.activations import QuickGELUActivation
 
 pytest.importorskip("triton", reason="needs Triton, which there is for Linux")
 
 from stages.models.fused import attention, layer_norm, norm, pointwise
-from stages.models.fused.modules import fuse
-from stages.models.fused.residual import Residual
+from stages.models.fused.modules import fuse, fuse_text
+from stages.models.fused.residual import PairedLinear, Residual, Up
+from stages.models.fused.text import Layer
 from stages.models.fused.transformer import Block, Transformer
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -37,12 +40,15 @@ def drawn(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
 @pytest.mark.parametrize(("channels", "groups"), [(20, 2), (32, 4), (12, 4), (96, 1)])
 @pytest.mark.parametrize("silu", [True, False])
 @pytest.mark.parametrize("shifted", [True, False])
-def test_a_norm_is_pytorchs(channels: int, groups: int, silu: bool, shifted: bool):
-    """Far from zero, where squares cancel, and with a width that is no power of two."""
+@pytest.mark.parametrize("own", [None, 7])
+def test_a_norm_is_pytorchs(channels: int, groups: int, silu: bool, shifted: bool, own: int | None):
+    """Far from zero, where squares cancel; with a width that is no power of two; of one picture, or of two side by
+    side that part a group."""
     x = (3 * drawn(2, channels, 7, 5) + 20).contiguous(memory_format=LAST).requires_grad_()
     shift = drawn(2, channels) if shifted else None
     weight, bias, slope = drawn(channels), drawn(channels + 1)[1:], drawn(2, channels, 7, 5)
-    ours = norm.GroupNorm.apply(x, shift, weight, bias, groups, 1e-5, silu)
+    parts = (x, None) if own is None else (x[:, :own], x[:, own:])
+    ours = norm.GroupNorm.apply(*parts, shift, weight, bias, groups, 1e-5, silu)
     theirs = F.group_norm(x if shift is None else x + shift[:, :, None, None], groups, weight, bias, 1e-5)
     theirs = F.silu(theirs) if silu else theirs
     assert distance(ours, theirs) < 1e-5
@@ -55,6 +61,51 @@ def test_a_gate_is_pytorchs():
     ours, theirs = pointwise.Gate.apply(x), value * F.gelu(gate)
     assert distance(ours, theirs) < 1e-6
     assert distance(*(torch.autograd.grad(y, x, slope)[0] for y in (ours, theirs))) < 1e-6
+
+
+def test_a_quick_gate_is_transformers():
+    x, slope = (3 * drawn(5, 1030)).requires_grad_(), drawn(5, 1030)
+    ours, theirs = pointwise.QuickGelu.apply(x), QuickGELUActivation()(x)
+    assert distance(ours, theirs) < 1e-6
+    assert distance(*(torch.autograd.grad(y, x, slope)[0] for y in (ours, theirs))) < 1e-6
+
+
+@pytest.mark.parametrize("act", ["quick_gelu", "gelu"])
+def test_a_text_encoder_says_what_it_did_before_it_was_fused(act: str):
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 2, "num_attention_heads": 3}
+    plain = CLIPTextModel(CLIPTextConfig(vocab_size=50, hidden_act=act, **sizes))
+    plain = plain.requires_grad_(False).eval().to(DEVICE)
+    fused = copy.deepcopy(plain)
+    fuse_text(fused)
+    assert [type(module) for module in fused.modules()].count(Layer) == 2
+    words = drawn(2, 7, 24).requires_grad_()
+    ids = torch.arange(14, device=DEVICE).view(2, 7)
+    said = []
+    for model in (fused, plain):
+        model.set_input_embeddings(Spoken(words))
+        said.append(model(input_ids=ids).last_hidden_state)
+    assert distance(*said) < 1e-5
+    assert distance(*(torch.autograd.grad(y, words, drawn(2, 7, 24))[0] for y in said)) < 1e-5
+
+
+class Spoken(torch.nn.Module):
+    """An embedding that says the same whatever it is asked."""
+
+    def __init__(self, words: torch.Tensor) -> None:
+        super().__init__()
+        self.words = words
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        return self.words
+
+
+def test_a_linear_layer_of_two_parts_is_that_of_the_whole():
+    whole, weight, bias = drawn(2, 5, 12).requires_grad_(), drawn(6, 12), drawn(6)
+    ours, theirs = PairedLinear.apply(whole[..., :8], whole[..., 8:], weight, bias), F.linear(whole, weight, bias)
+    assert distance(ours, theirs) < 1e-6
+    slope = drawn(2, 5, 6)
+    assert distance(*(torch.autograd.grad(y, whole, slope)[0] for y in (ours, theirs))) < 1e-6
 
 
 def test_a_sum_takes_any_layout():
@@ -99,7 +150,7 @@ def test_attention_is_pytorchs(queries: int, keys: int | None, width: int, monke
 
 def test_queries_are_shared_where_there_are_few_keys():
     """Whole blocks of queries, all of them, and none twice."""
-    assert attention.share(4096, 128, 64) == (256, 16)
+    assert attention.share(4096, 128, 64) == (512, 8)
     assert attention.share(4096, 128, 2048) == (4096, 1)
     assert attention.share(100, 128, 2) == (128, 1)
 
@@ -124,6 +175,7 @@ def test_a_denoiser_predicts_what_it_did_before_it_was_fused(linear: bool, check
     fuse(fused, attention.exact)
     kinds = [type(module) for module in fused.modules()]
     assert kinds.count(Residual) == 8
+    assert kinds.count(Up) == 2
     assert kinds.count(Transformer) == kinds.count(Block) == 4
     if checkpointing:
         fused.enable_gradient_checkpointing()

@@ -23,10 +23,10 @@ def test_xformers_that_cannot_run_is_told_in_a_sentence_and_pytorch_goes_on():
 def test_kernels_that_cannot_run_are_told_in_a_sentence_and_pytorch_goes_on(folder: Path):
     backbone = opened(folder)
     before = [type(module) for module in backbone.denoiser.modules()]
-    said = take(backbone.denoiser, "auto", fused=True, exact=True)
+    said = take(backbone.denoiser, backbone.text_encoder, "auto", fused=True, exact=True)
     assert said.startswith("`runtime.fused_kernels` cannot run here (they need an NVIDIA GPU")
     assert [type(module) for module in backbone.denoiser.modules()] == before
-    assert take(backbone.denoiser, "auto", fused=False, exact=True) is None
+    assert take(backbone.denoiser, backbone.text_encoder, "auto", fused=False, exact=True) is None
 
 
 @pytest.mark.parametrize(

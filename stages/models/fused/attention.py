@@ -34,7 +34,7 @@ QUERIES = {
     WIDE: {"BM": 64, "BN": 64, "num_warps": 4, "num_stages": 2},
 }
 WIDE_NEEDS_BYTES = 160 * 1024  # of shared memory a block may have
-PROGRAMS = 1024  # as many are worth cutting the queries for, where there are few keys
+PROGRAMS = 512  # as many are worth cutting the queries for, where there are few keys
 
 Attend = Callable[[torch.Tensor, torch.Tensor | None], torch.Tensor]
 

@@ -1,4 +1,4 @@
-"""diffusers' modules => the same, computed by fused kernels."""
+"""diffusers' and transformers' modules => the same, computed by fused kernels."""
 
 import torch
 from diffusers.models.activations import GEGLU
@@ -6,11 +6,14 @@ from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 from diffusers.models.resnet import ResnetBlock2D
 from diffusers.models.transformers.transformer_2d import Transformer2DModel
+from diffusers.models.unets.unet_2d_blocks import CrossAttnUpBlock2D, UpBlock2D
 from torch import nn
+from transformers.models.clip.modeling_clip import CLIPEncoderLayer
 
 from stages.models.fused import norm
 from stages.models.fused.attention import Attend
-from stages.models.fused.residual import Norm, Residual
+from stages.models.fused.residual import Norm, Residual, Up
+from stages.models.fused.text import Layer
 from stages.models.fused.transformer import Block, Heard, Transformer
 
 
@@ -18,7 +21,7 @@ def try_out(device: torch.device) -> None:
     """One small call, so that what cannot be built here fails before anything was exchanged."""
     x = torch.randn(1, 32, 2, 2, device=device, requires_grad=True)
     ones = torch.ones(32, device=device)
-    norm.GroupNorm.apply(x, None, ones, ones, 2, 1e-5, True).sum().backward()
+    norm.GroupNorm.apply(x, None, None, ones, ones, 2, 1e-5, True).sum().backward()
 
 
 def fuse(denoiser: nn.Module, attend: Attend) -> None:
@@ -36,6 +39,17 @@ def fuse(denoiser: nn.Module, attend: Attend) -> None:
     transformers = [module for module in denoiser.modules() if isinstance(module, Transformer2DModel)]
     if transformers and denoiser.encoder_hid_proj is None and all(_is_spatial(model) for model in transformers):
         _fuse_transformers(denoiser, attend)
+    for i, block in enumerate(denoiser.up_blocks):
+        if isinstance(block, CrossAttnUpBlock2D | UpBlock2D) and all(_joins(resnet) for resnet in block.resnets):
+            denoiser.up_blocks[i] = Up(block)
+
+
+def fuse_text(encoder: nn.Module) -> None:
+    """Exchanges a text encoder's layers in place, where they are CLIP's."""
+    for module in list(encoder.modules()):
+        for name, child in list(module.named_children()):
+            if isinstance(child, CLIPEncoderLayer):
+                setattr(module, name, Layer(child))
 
 
 def _fuse_transformers(denoiser: nn.Module, attend: Attend) -> None:
@@ -65,6 +79,11 @@ def _is_usual(block: ResnetBlock2D) -> bool:
         and block.dropout.p == 0
         and block.output_scale_factor == 1
     )
+
+
+def _joins(resnet: nn.Module) -> bool:
+    """Whether it can take two pictures: side by side they are wider than what it makes of them."""
+    return isinstance(resnet, Residual) and resnet.shortcut is not None
 
 
 def _is_spatial(model: Transformer2DModel) -> bool:

@@ -1,4 +1,4 @@
-"""Elementwise pieces: the gate of a feed-forward layer, and the sum at the end of a residual block.
+"""Elementwise pieces: gates of feed-forward layers, and the sum at the end of a residual block.
 
 Legend: T tokens, D width, N batch, C channels, H W picture.
 """
@@ -50,6 +50,41 @@ class Gate(torch.autograd.Function):
         (x,) = ctx.saved_tensors
         dy, dx, width = dy.contiguous(), torch.empty_like(x), x.shape[-1] // 2
         _gate_backward[x.numel() // (2 * width), triton.cdiv(width, BLOCK)](x, dy, dx, width, BLOCK)
+        return dx
+
+
+@triton.jit
+def _quick_forward(x, y, count, BLOCK: tl.constexpr):
+    place = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    value = tl.load(x + place, place < count, other=0.0).to(tl.float32)
+    tl.store(y + place, value * tl.sigmoid(1.702 * value), place < count)
+
+
+@triton.jit
+def _quick_backward(x, dy, dx, count, BLOCK: tl.constexpr):
+    place = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    value = tl.load(x + place, place < count, other=0.0).to(tl.float32)
+    slope = tl.load(dy + place, place < count, other=0.0).to(tl.float32)
+    gate = tl.sigmoid(1.702 * value)
+    tl.store(dx + place, slope * gate * (1 + 1.702 * value * (1 - gate)), place < count)
+
+
+class QuickGelu(torch.autograd.Function):
+    """x, any shape => x sigmoid(1.702 x)."""
+
+    @staticmethod
+    def forward(ctx, x):
+        x = x.contiguous()
+        y = torch.empty_like(x)
+        _quick_forward[(triton.cdiv(x.numel(), BLOCK),)](x, y, x.numel(), BLOCK)
+        ctx.save_for_backward(x)
+        return y
+
+    @staticmethod
+    def backward(ctx, dy):
+        (x,) = ctx.saved_tensors
+        dy, dx = dy.contiguous(), torch.empty_like(x)
+        _quick_backward[(triton.cdiv(x.numel(), BLOCK),)](x, dy, dx, x.numel(), BLOCK)
         return dx
 
 
