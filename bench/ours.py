@@ -74,6 +74,7 @@ class Clock:
             return
         self.times.append(time.perf_counter())
         if self._profiler is not None and len(self.times) == 6:
+            torch.cuda.synchronize()  # what was launched before is not of the five steps
             self._profiler.start()
         if self._profiler is not None and len(self.times) == 11:
             self._profiler.stop()

@@ -19,11 +19,16 @@ Tensors = tuple[torch.Tensor, ...]
 
 @dataclass(frozen=True)
 class Speed:
-    """What changes only how fast or in how much memory a batch is computed."""
+    """What changes only how fast or in how much memory a batch is computed.
+
+    `ahead` is how many steps more are launched before the oldest one is read: 1 keeps a device busy that works by
+    itself, 0 waits for every step.
+    """
 
     micro_batch: int | None = None
     gradient_checkpointing: bool | None = None
     graph: bool = False
+    ahead: int = 0
 
 
 class Compute:
@@ -34,7 +39,7 @@ class Compute:
         self._gradient = Graphed(self._gradient_of) if speed.graph else self._gradient_of
         self._forward = Graphed(self._losses_of) if speed.graph else self._losses_of
         self._scale: tuple[float, torch.Tensor] | None = None
-        self.micro_batch = speed.micro_batch or batch_size
+        self.micro_batch, self.ahead = speed.micro_batch or batch_size, speed.ahead
 
     @property
     def chunk(self) -> int:
@@ -60,6 +65,23 @@ class Compute:
             loss, gradient = self._gradient(vectors, self._scale[1], *part.tensors())
             parts.append(torch.cat([loss[None], gradient.flatten()]))
         return functools.reduce(torch.add, parts)
+
+    def fetch(self, tensor: torch.Tensor) -> Callable[[], torch.Tensor]:
+        """A tensor on the device => a function that waits until it is known, and gives it in memory.
+
+        On CUDA the copy is queued behind what the device has to do by now, into pinned memory of its own, so that
+        calling the function waits for nothing that was launched later.
+        """
+        if self.device.type != "cuda":
+            return tensor.cpu
+        here, done = tensor.to("cpu", non_blocking=True), torch.cuda.Event()
+        done.record()
+
+        def known() -> torch.Tensor:
+            done.synchronize()
+            return here
+
+        return known
 
     @torch.no_grad()
     def losses(self, vectors: torch.Tensor, batch: Batch) -> torch.Tensor:

@@ -1,9 +1,17 @@
 """The training loop: draw, compute, sum over processes, step; now and then look at the objective and save.
 
+The host may be a step behind the device: `state` is what it knows for certain, and steps on their way are in `flying`.
+A step whose gradient is not finite moves nothing, and those behind it move nothing either, until it is launched again:
+so the word is that of a loop which waits. What is launched depends on nothing that only one process knows, and so all
+of them sum the same steps in the same order.
+
 Legend: V vectors of the word, D width, K cells of the objective.
 """
 
-from collections.abc import Callable
+import contextlib
+import functools
+from collections import deque
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import numpy as np
@@ -59,18 +67,21 @@ def learn(
     that is not a number. `known` is the initializer word (V D), which the objective is relative to; `sketch` draws a
     word (V D) as a picture (H W 3), in the main process."""
     mine = share(recipe.batch_size, crew.process_index, crew.num_processes)
-    upcoming = compute.load(sampler.draw(state.step, mine))
+    # Those of the steps on their way, and the next one's.
+    batch_of = functools.lru_cache(compute.ahead + 2)(lambda step: compute.load(sampler.draw(step, mine)))
     fixed = compute.load(fixed)
     if state.reference is None:
-        state.reference = _objective(known, compute, fixed, crew)
+        state.reference = _objective(known, compute, fixed, crew, state.step)
     values = curve(state.cells, state.reference)
+    launch = functools.partial(_launch, compute=compute, optimizer=optimizer, crew=crew, stop=around.interrupted)
+    flying: deque[Callable[[], torch.Tensor]] = deque()
     sketched, unsaid = -1, []
     while True:
         # Maintenance: what belongs to the state after `state.step` steps.
         last = state.step >= recipe.steps
         if (state.step % recipe.validation_every == 0 or last) and state.step not in state.evaluated[-1:]:
             same = np.array_equal(known, state.vectors)
-            state.record(state.reference if same else _objective(state.vectors, compute, fixed, crew))
+            state.record(state.reference if same else _objective(state.vectors, compute, fixed, crew, state.step))
             values.append(relative(state.cells[-1], state.reference))
             unsaid.append((state.step, {"objective": values[-1].relative, "objective_stderr": values[-1].stderr}))
         if recipe.progress_every and state.step % recipe.progress_every == 0 and state.step > sketched:
@@ -84,20 +95,26 @@ def learn(
         if around.due():
             around.save(state)
 
-        # Compute: while the device works on this batch, the next one is drawn and sent, and the last step is told.
-        batch = upcoming
-        pending = compute.gradient(torch.from_numpy(state.vectors), state.scale, batch)
-        upcoming = compute.load(sampler.draw(state.step + 1, mine))
+        # Compute: while the device works, the next batch is drawn and sent, and the last step that is known is told.
+        while len(flying) <= compute.ahead and state.step + len(flying) < recipe.steps:
+            step, scale = state.step + len(flying), optimizer.scale(state, len(flying))
+            flying.append(launch(step, scale, batch_of(step)))
+        batch_of(state.step + len(flying))
         _tell(unsaid, values, around)
-        loss, gradient, stop = _sum(pending, around.interrupted(), crew, state.step)
-        if stop:
+        with _together(crew, state.step):
+            told = flying.popleft()().numpy()
+        loss, wishes, moved = told[:3].tolist()
+        if wishes:
             around.save(state)
+            with _together(crew, state.step):
+                for later in flying:
+                    later()  # the others still sum it with this process
             raise PausedError(state.step)
-        if not np.isfinite(gradient).all() or not np.isfinite(loss):
-            optimizer.lower_scale(state, batch.timesteps.tolist())
-            upcoming = batch
+        if not moved:
+            optimizer.lower_scale(state, batch_of(state.step).timesteps)
+            flying.clear()
             continue
-        rate = optimizer.step(state, gradient)
+        rate = optimizer.confirm(state, told[3:])
         state.losses.append(loss)
         state.norms.append(float(np.linalg.norm(state.vectors, axis=1).mean()))
         unsaid.append((state.step, {"loss": loss, "learning_rate": rate, "vector_norm": state.norms[-1]}))
@@ -118,7 +135,7 @@ def _tell(unsaid: list[tuple[int, dict[str, float]]], values: list[Value], aroun
     unsaid.clear()
 
 
-def _objective(vectors: np.ndarray, compute: Compute, fixed: Batch, crew: Crew) -> np.ndarray:
+def _objective(vectors: np.ndarray, compute: Compute, fixed: Batch, crew: Crew, step: int) -> np.ndarray:
     """A word (V D) => losses (K) of the fixed cells with it."""
     word = torch.from_numpy(vectors)
     cells = evaluate(
@@ -128,18 +145,37 @@ def _objective(vectors: np.ndarray, compute: Compute, fixed: Batch, crew: Crew) 
         crew.process_index,
         crew.num_processes,
     )
-    return crew.reduce(cells.to(compute.device), "sum").cpu().numpy()
+    with _together(crew, step):
+        return crew.reduce(cells.to(compute.device), "sum").cpu().numpy()
 
 
-def _sum(pending: torch.Tensor, interrupted: bool, crew: Crew, step: int) -> tuple[float, np.ndarray, bool]:
-    """This process's (1 + V D) and whether it was asked to stop => loss, gradient (V D), stop of all processes.
+def _launch(
+    step: int,
+    scale: float,
+    batch: Batch,
+    *,
+    compute: Compute,
+    optimizer: Optimizer,
+    crew: Crew,
+    stop: Callable[[], bool],
+) -> Callable[[], torch.Tensor]:
+    """A step, its loss scale and this process's samples => a function that waits for what `Optimizer.step` tells.
 
-    One message a step, and the step's only wait for the device. The wish to stop travels with the gradient, because
-    processes that stopped at different steps would wait for each other for ever.
+    One message a step. The wish to stop travels with the gradient, because processes that stopped at different steps
+    would wait for each other for ever.
     """
-    message = torch.cat([pending, torch.full((1,), float(interrupted), device=pending.device)])
+    pending = compute.gradient(optimizer.vectors, scale, batch)
+    message = torch.cat([pending, torch.full((1,), float(stop()), device=pending.device)])
+    with _together(crew, step):
+        total = crew.reduce(message, "sum")
+    return compute.fetch(optimizer.step(total, step, scale))
+
+
+@contextlib.contextmanager
+def _together(crew: Crew, step: int) -> Iterator[None]:
+    """Within it, what fails because another process ended is said in a sentence."""
     try:
-        total = crew.reduce(message, "sum").cpu().numpy()
+        yield
     except RuntimeError as error:
         if crew.num_processes == 1:
             raise
@@ -147,7 +183,6 @@ def _sum(pending: torch.Tensor, interrupted: bool, crew: Crew, step: int) -> tup
             f"process {crew.process_index} lost the others at step {step} ({str(error).splitlines()[0]}): one of them "
             "ended, and its message is above; run the same command to go on from the last checkpoint."
         ) from None
-    return float(total[0]), total[1:-1], bool(total[-1])
 
 
 def start(recipe: Train, vectors: torch.Tensor, micro_batch: int) -> State:

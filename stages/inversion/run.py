@@ -46,6 +46,7 @@ def hasten(backbone: Backbone, steps: int, wishes: Wishes) -> tuple[Speed, str |
         micro_batch=auto.get(wishes.micro_batch, wishes.micro_batch),
         gradient_checkpointing=auto.get(wishes.gradient_checkpointing, wishes.gradient_checkpointing),
         graph=device.type == "cuda",
+        ahead=int(device.type == "cuda"),
     )
     return how, "; ".join(filter(None, unmet)) or None
 
@@ -95,7 +96,7 @@ def teach(
     sizes = crew.gather(torch.tensor([compute.micro_batch], device=backbone.device))
     compute.micro_batch = int(sizes.min())
     state = found or start(recipe, initial, compute.micro_batch)
-    optimizer = Optimizer(recipe, backbone.typical_norm())
+    optimizer = Optimizer(recipe, backbone.typical_norm(), state, backbone.device)
     caption, shape = recipe.progress_prompt.replace("{}", concept.placeholder_token), tuple(pictures.mean.shape[1:])
     return learn(
         recipe,

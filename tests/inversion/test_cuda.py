@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from stages.common.runtime import Runtime
+from stages.inversion import loop, optimizer
 from stages.inversion.checkpoint import State
 from stages.inversion.params import Train
 from stages.inversion.pictures import examples
@@ -26,6 +27,7 @@ def run(
     curated: Path,
     *,
     graph: bool = True,
+    ahead: int = 1,
     micro_batch: int | None = None,
     checkpointing: bool | None = False,
     precision: str = "no",
@@ -39,12 +41,14 @@ def run(
     backbone = open_backbone(Model(base=str(folder)), CONCEPT, device, machine.DTYPES[precision])
     how, unmet = hasten(backbone, 100, runtime)
     assert unmet is None
+    assert (how.graph, how.ahead) == (True, 1)
+    speed = {"micro_batch": micro_batch, "gradient_checkpointing": checkpointing, "graph": graph, "ahead": ahead}
     return teach(
         backbone,
         CONCEPT,
         Train(**{**BRISK, "mixed_precision": precision, **recipe}),
         examples(curated),
-        how=replace(how, micro_batch=micro_batch, gradient_checkpointing=checkpointing, graph=graph),
+        how=replace(how, **speed),
         crew=Solo(),
         found=None,
         around=(notebook or Notebook()).surroundings(),
@@ -66,6 +70,37 @@ def test_the_same_bytes_twice_in_every_micro_batch(folder: Path, curated: Path):
     for micro_batch in (1, 3, 4):
         states = [run(folder, curated, micro_batch=micro_batch, precision="fp16") for _ in range(2)]
         assert np.array_equal(states[0].vectors, states[1].vectors)
+
+
+@pytest.mark.parametrize("graph", [False, True])
+@pytest.mark.parametrize("precision", ["no", "fp16"])
+def test_a_step_ahead_changes_not_one_byte(
+    folder: Path, curated: Path, precision: str, graph: bool, monkeypatch: pytest.MonkeyPatch
+):
+    """In half precision the scale doubles after every other step, until the gradients overflow."""
+    monkeypatch.setattr(optimizer, "GROWTH_STEPS", 2)
+    monkeypatch.setattr(optimizer, "NORMAL_RANGE", 2.0**40)
+    options = {"precision": precision, "graph": graph, "snapshot_every": 2, "max_gradient_norm": 1.0, "steps": 40}
+    waited, ran = (run(folder, curated, ahead=ahead, **options) for ahead in (0, 1))
+    assert (waited.overflows > 0) == (precision == "fp16")
+    for name, value in vars(waited).items():
+        assert np.array_equal(np.asarray(getattr(ran, name)), np.asarray(value)), name
+
+
+def test_nothing_waits_for_the_device_while_a_step_is_launched(
+    folder: Path, curated: Path, monkeypatch: pytest.MonkeyPatch
+):
+    launch = loop._launch
+
+    def watched(*inputs: object, **others: object) -> object:
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            return launch(*inputs, **others)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+    monkeypatch.setattr(loop, "_launch", watched)
+    run(folder, curated, precision="fp16", micro_batch=3, max_gradient_norm=1.0, max_vector_norm=1.5)
 
 
 def test_recomputed_activations_can_be_captured(folder: Path, curated: Path):
