@@ -79,14 +79,14 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def prepare(home: Path, args: argparse.Namespace) -> dict:
+def prepare(home: Path, args: argparse.Namespace, device: str = "cpu") -> dict:
     """=> params of a folder in which the stages can run, which is made with its pictures chosen if it is not there."""
     torch.set_num_threads(args.threads)
     os.environ |= {"OMP_NUM_THREADS": str(args.threads), "HF_HUB_OFFLINE": "1"}
     quiet = [f"runtime.threads={args.threads}", "runtime.trackers=[]", f"render.seeds={SEEDS}"]
     if not home.exists():
         home.mkdir()
-        settle(home, [*quiet, *args.set], "cpu")
+        settle(home, [*quiet, *args.set], device)
         for stage in ("download", "filter", "curate"):
             run(home, stage)
     return YAML(typ="safe", pure=True).load((home / "params.yaml").read_text())

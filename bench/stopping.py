@@ -23,7 +23,7 @@ from stages.inversion.params import Train
 from stages.inversion.stopping import should_stop
 
 CURVES = ("objective.csv", "loss.csv", "train.json")
-PATIENCES, FALLS = (80, 120, 160, 200, 240, 320), (0.0, 0.002, 0.005, 0.01)
+PATIENCES, FALLS = (80, 120, 160, 200, 280, 400), (0.0, 0.002, 0.005, 0.01)
 
 
 def main() -> None:
@@ -31,7 +31,7 @@ def main() -> None:
     args = arguments()
     args.out.mkdir(parents=True, exist_ok=True)
     home, runs = args.out / "home", []
-    params = prepare(home, args)
+    params = prepare(home, args, args.device)
     for seed in args.seeds:
         folder = args.out / f"seed-{seed}"
         if not folder.exists():
@@ -60,9 +60,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=lambda value: Path(value).resolve(), required=True)
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2, 3, 4])
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--real", action="store_true", help="also run the first seed with plateau")
-    long = ["train.steps=1000", "train.lr_scheduler=constant_with_warmup"]
-    parser.add_argument("--set", nargs="*", default=long, help="params to change; given: a long run at a constant rate")
+    parser.add_argument("--set", nargs="*", default=["train.steps=2000"], help="params to change; given: a long run")
     return parser.parse_args()
 
 

@@ -83,7 +83,7 @@ class Train(BaseModel):
         description="Stop when the objective has not fallen for a while (plateau), or when its variance has died down "
         "(dvar: Voronov et al. 2023); the best word is kept in any case.",
     )
-    early_stopping_patience: PositiveInt = Field(120, description="Steps that plateau waits for a fall.")
+    early_stopping_patience: PositiveInt = Field(200, description="Steps that plateau waits for a fall.")
     early_stopping_fall: NonNegativeFloat = Field(
         0.002, description="Least fall of the relative objective that plateau counts as one."
     )
