@@ -29,7 +29,8 @@ class Runtime(BaseModel):
     )
     fused_kernels: Auto | bool = Field(
         "auto",
-        description="Norms, gates and exact attention by kernels of this project; auto: on an NVIDIA GPU.",
+        description="Norms, sums, gates and exact attention by kernels of this project, in place of `compile`; "
+        "auto: on an NVIDIA GPU.",
     )
     compile: Literal["auto", "off", "regional", "full"] = Field(
         "auto", description="torch.compile of the denoiser; auto: when the steps to come pay for the warm-up."
