@@ -30,31 +30,30 @@ def take(
     `exact`: the kernels that `auto` takes give the same bytes twice. Returns a sentence when the kernels cannot run
     here and PyTorch's own stay.
     """
-    said = None
-    if fused:
-        try:
-            _fuse(denoiser, text_encoder, attention, exact)
-            return None
-        except (ImportError, OSError, RuntimeError, ValueError, AttributeError) as error:
-            said = f"`runtime.fused_kernels` cannot run here ({_reason(error)}); PyTorch's own kernels are taken"
-    if attention == "xformers":
+    unfit = _unfit(next(denoiser.parameters()).device) if fused else None
+    if fused and unfit is None:
+        from stages.models.fused import attention as kernels
+        from stages.models.fused import modules
+
+        ours = kernels.exact if exact else kernels.library
+        modules.fuse(denoiser, {"auto": ours, "sdpa": kernels.library, "xformers": kernels.xformers}[attention])
+        modules.fuse_text(text_encoder)
+    elif attention == "xformers":
         denoiser.enable_xformers_memory_efficient_attention()
-    return said
+    return unfit
 
 
-def _fuse(denoiser: torch.nn.Module, text_encoder: torch.nn.Module, attention: str, exact: bool) -> None:
-    device = next(denoiser.parameters()).device
-    if device.type != "cuda" or torch.cuda.get_device_capability(device) < (8, 0):
-        raise RuntimeError("they need an NVIDIA GPU of compute capability 8.0 or newer")
-    from stages.models.fused import attention as kernels
-    from stages.models.fused import modules
+def _unfit(device: torch.device) -> str | None:
+    """=> why the fused kernels cannot run on a device, after one real call, or None."""
+    try:
+        if device.type != "cuda" or torch.cuda.get_device_capability(device) < (8, 0):
+            raise RuntimeError("they need an NVIDIA GPU of compute capability 8.0 or newer")
+        from stages.models.fused import modules
 
-    modules.try_out(device)
-    attend = kernels.exact if exact and attention == "auto" else kernels.library
-    if attention == "xformers":
-        attend = kernels.xformers
-    modules.fuse(denoiser, attend)
-    modules.fuse_text(text_encoder)
+        modules.try_out(device)
+    except (ImportError, OSError, RuntimeError, ValueError, AttributeError) as error:
+        return f"`runtime.fused_kernels` cannot run here ({_reason(error)}); PyTorch's own kernels are taken"
+    return None
 
 
 def _reason(error: Exception) -> str:
