@@ -6,8 +6,6 @@ Legend: h w pixels of a picture whose longer side is 64.
 import numpy as np
 from PIL import Image
 
-from stages.images.quality.measure import ring
-
 CELLS, ORIENTATIONS, SIDE = 4, 6, 32
 WIDTH = CELLS * CELLS * (ORIENTATIONS + 3)
 LEVELS = 4  # of each channel in a palette
@@ -20,25 +18,29 @@ _CELL = SIDE // CELLS
 _PLACE = ((np.arange(SIDE) // _CELL)[:, None] * CELLS + (np.arange(SIDE) // _CELL)[None]) * ORIENTATIONS
 
 
-def palette(pixels: np.ndarray) -> np.ndarray:
-    """[h, w, 3] => [COLOURS] float32: the parts of the colours that are not the frame's, as square roots, length 1.
+def colours(planes: np.ndarray) -> np.ndarray:
+    """[3, n] uint8 => [COLOURS] int64, how many pixels are of each colour of a palette."""
+    red, green, blue = planes & 0xC0  # the two highest bits, for LEVELS
+    return np.bincount((red >> 2) | (green >> 4) | (blue >> 6), minlength=COLOURS)
 
-    The product of two is their Bhattacharyya coefficient: 1 for equal palettes, 0 where no colour is shared. A picture
-    that has no colour of its own keeps those of the frame.
+
+def palettes(counts: np.ndarray) -> np.ndarray:
+    """Colours of pictures and of their frames [n, 2, COLOURS] => [n, COLOURS] float32, of length 1.
+
+    They are the parts of the colours that are not the frame's, as square roots, so that the product of two palettes is
+    their Bhattacharyya coefficient: 1 for equal ones, 0 where no colour is shared. A picture that has no colour of its
+    own keeps those of the frame.
     """
-    levels = pixels // (256 // LEVELS)  # a number below COLOURS fits 8 bits
-    index = (levels[..., 0] * LEVELS + levels[..., 1]) * LEVELS + levels[..., 2]
-    frame = ring(index, max(1, round(0.03 * min(index.shape))))
-    counts = np.bincount(index.ravel(), minlength=COLOURS).astype(np.float32)
-    own = np.where(np.bincount(frame, minlength=COLOURS) > GROUND * frame.size, 0, counts)
-    counts = own if own.sum() >= 0.05 * counts.sum() else counts
-    return np.sqrt(counts / counts.sum())
+    whole, frame = counts[:, 0].astype(np.float32), counts[:, 1]
+    own = np.where(frame > GROUND * frame.sum(axis=1, keepdims=True), 0, whole)
+    enough = own.sum(axis=1, keepdims=True) >= 0.05 * whole.sum(axis=1, keepdims=True)
+    kept = np.where(enough, own, whole)
+    return np.sqrt(kept / kept.sum(axis=1, keepdims=True))
 
 
 def look(image: Image.Image, mask: np.ndarray) -> np.ndarray:
     """RGB and its subject's mask [h, w] => [SIDE, SIDE, 3] uint8: the subject's bounding box."""
-    box = _box(mask, image.size)
-    return np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BOX, box=box, reducing_gap=2.0))
+    return np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BOX, box=_box(mask, image.size), reducing_gap=2.0))
 
 
 def describe(looks: np.ndarray) -> np.ndarray:
@@ -67,9 +69,27 @@ def _orientation(down: np.ndarray, across: np.ndarray) -> np.ndarray:
     return passed
 
 
-def shade(image: Image.Image) -> np.ndarray:
-    """RGB => [SIDE, SIDE] uint8, what its perceptual hash is made of."""
-    return np.asarray(image.convert("L").resize((SIDE, SIDE), Image.Resampling.LANCZOS))
+def shades(pictures: list[np.ndarray]) -> np.ndarray:
+    """n of [h, w, 3] uint8 => [n, SIDE, SIDE] uint8, what their perceptual hashes are made of.
+
+    Pillow's resizing goes along the rows and then along the columns, and each way first computes its weights, which
+    takes longer than to use them. So all pictures of one size are resized at once: one below the other along their
+    rows, then, turned, along their columns.
+    """
+    found = np.empty((len(pictures), SIDE, SIDE), np.uint8)
+    shapes = [picture.shape for picture in pictures]
+    for shape in set(shapes):
+        places = [i for i, other in enumerate(shapes) if other == shape]
+        across = _narrowed(np.stack([pictures[i] for i in places]))
+        found[places] = _narrowed(across.transpose(0, 2, 1)).transpose(0, 2, 1)
+    return found
+
+
+def _narrowed(stack: np.ndarray) -> np.ndarray:
+    """[n, h, w] or [n, h, w, 3] uint8 => [n, h, SIDE], its grey levels, each row resized."""
+    tall = Image.fromarray(np.ascontiguousarray(stack).reshape(-1, *stack.shape[2:])).convert("L")
+    narrow = tall.resize((SIDE, tall.height), Image.Resampling.LANCZOS)
+    return np.asarray(narrow).reshape(len(stack), -1, SIDE)
 
 
 def hashes(shades: np.ndarray) -> list[str]:
@@ -81,8 +101,8 @@ def hashes(shades: np.ndarray) -> list[str]:
 
 def _box(mask: np.ndarray, size: tuple[int, int]) -> tuple[float, float, float, float]:
     """A mask => its bounding box in pixels of a picture of `size`; the whole where there is next to nothing in it."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if rows.size < 2 or columns.size < 2:
+    rows, columns = mask.any(axis=1).nonzero()[0].tolist(), mask.any(axis=0).nonzero()[0].tolist()
+    if len(rows) < 2 or len(columns) < 2:
         return (0, 0, *size)
     across, down = size[0] / mask.shape[1], size[1] / mask.shape[0]
     return (columns[0] * across, rows[0] * down, (columns[-1] + 1) * across, (rows[-1] + 1) * down)

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from stages.images.quality import measure
+from stages.images.quality import ground, marks, measure
 from stages.images.quality.decode import NoPictureError, Picture, decode, flatten
-from stages.images.quality.features import look, palette, shade
+from stages.images.quality.features import colours, look
 
 LARGEST_MIB = 512
 WHITE = (255, 255, 255)
@@ -54,8 +54,8 @@ class View:
     """What is left of a picture when it is closed; many together become vectors and hashes much faster than each."""
 
     look: np.ndarray  # of features.look
-    shade: np.ndarray  # of features.shade
-    palette: np.ndarray  # [COLOURS]
+    small: np.ndarray  # [h, w, 3] uint8, the longer side at most 64, of which features.shades are made
+    colours: tuple[np.ndarray, np.ndarray]  # of features.colours, of all and of the frame
 
 
 def inspect(path: Path, name: str, max_megapixels: float) -> tuple[Row, View | None]:
@@ -93,10 +93,6 @@ def _measure(picture: Picture, row: Row) -> View:
     image = flatten(picture.image, WHITE)
     grey = image.convert("L")
     levels = np.asarray(grey)
-    small = measure.shrink(image, measure.SIDE // 4)
-    pixels = np.asarray(small)
-    colour, plain, flat = measure.border(pixels)
-    mask = measure.subject(pixels, colour)
     lines = measure.directions(levels)
     small_enough = max(image.size) <= measure.SIDE
     scaled = lines if small_enough else measure.directions(np.asarray(measure.shrink(grey, measure.SIDE)))
@@ -105,17 +101,28 @@ def _measure(picture: Picture, row: Row) -> View:
     row.blocking = _short(measure.blocking(lines))
     row.noise = _short(measure.noise(levels))
     row.contrast = _short(measure.contrast(lines))
+    return _subject(image, row)
+
+
+def _subject(image: Image.Image, row: Row) -> View:
+    """RGB => what its ground and its subject are like into `row` => its view."""
+    small = measure.shrink(image, measure.SIDE // 4)
+    pixels = np.asarray(small)
+    planes = ground.planes(pixels)
+    frame = ground.frame(planes)
+    colour, plain, flat = ground.border(frame)
+    mask = ground.subject(planes, colour)
     row.border_colour = "#{:02x}{:02x}{:02x}".format(*colour)
     row.border_plain, row.border_flat = _short(plain), _short(flat)
-    row.subject_share, row.touching = _short(np.count_nonzero(mask) / mask.size), _short(measure.touching(mask))
-    strewn = flat >= measure.FRAMED and measure.pieces(mask) > 3  # else it is too whole to be letters
+    row.subject_share, row.touching = _short(np.count_nonzero(mask) / mask.size), _short(ground.touching(mask))
+    strewn = flat >= ground.FRAMED and marks.strewn(mask, 3)  # else it is too whole to be letters
     row.marks = _marks(image, colour) if strewn else 0
-    return View(look(small, mask), shade(small), palette(pixels))
+    return View(look(small, mask), pixels, (colours(planes.reshape(3, -1)), colours(frame)))
 
 
 def _marks(image: Image.Image, colour: tuple[int, int, int]) -> int:
-    pixels = np.asarray(measure.shrink(image, measure.SIDE // 2))
-    return measure.marks(pixels, measure.subject(pixels, colour))
+    planes = ground.planes(np.asarray(measure.shrink(image, measure.SIDE // 2)))
+    return marks.marks(planes, ground.subject(planes, colour))
 
 
 def _short(value: float | None) -> float | None:

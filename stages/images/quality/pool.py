@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.images.quality.features import COLOURS, WIDTH, describe, hashes
+from stages.images.quality.features import COLOURS, WIDTH, describe, hashes, palettes, shades
 from stages.images.quality.inspect import Row, TooLongError, inspect
 
 LONGEST_S = 60  # no honest picture takes a minute to decode
 CHUNK = 64
-PRELOAD = ["stages.images.quality.pool", "scipy.ndimage"]  # once, for all processes
+PRELOAD = ["stages.images.quality.pool"]  # once, for all processes
 LENGTH = WIDTH + COLOURS  # of the vector that stands for a picture: its features, then its palette
 
 
@@ -94,8 +94,8 @@ def _chunk(chunk: list[tuple[str, str]], max_megapixels: float) -> tuple[list[Ro
     if pictures:
         views = [seen[i][1] for i in pictures]
         vectors[pictures, :WIDTH] = describe(np.stack([view.look for view in views]))
-        vectors[pictures, WIDTH:] = np.stack([view.palette for view in views])
-        for i, text in zip(pictures, hashes(np.stack([view.shade for view in views])), strict=True):
+        vectors[pictures, WIDTH:] = palettes(np.array([view.colours for view in views]))
+        for i, text in zip(pictures, hashes(shades([view.small for view in views])), strict=True):
             seen[i][0].phash = text
     return [row for row, _ in seen], vectors
 
