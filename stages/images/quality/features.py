@@ -10,6 +10,7 @@ CELLS, ORIENTATIONS, SIDE = 4, 6, 32
 WIDTH = CELLS * CELLS * (ORIENTATIONS + 3)
 LEVELS = 4  # of each channel in a palette
 COLOURS = LEVELS**3
+LENGTH = WIDTH + COLOURS  # of the vector that stands for a picture: its features, then its palette
 GROUND = 0.05  # a colour of more than this part of the frame belongs to what is behind the subject
 
 # The first eight waves of a cosine transform (DCT-II) over SIDE pixels.
