@@ -25,14 +25,14 @@ def colours(planes: np.ndarray) -> np.ndarray:
     return np.bincount((red >> 2) | (green >> 4) | (blue >> 6), minlength=COLOURS)
 
 
-def palettes(counts: np.ndarray) -> np.ndarray:
-    """Colours of pictures and of their frames [n, 2, COLOURS] => [n, COLOURS] float32, of length 1.
+def palettes(whole: np.ndarray, frame: np.ndarray) -> np.ndarray:
+    """Colours of pictures and of their frames, [n, COLOURS] each => [n, COLOURS] float32, of length 1.
 
     They are the parts of the colours that are not the frame's, as square roots, so that the product of two palettes is
     their Bhattacharyya coefficient: 1 for equal ones, 0 where no colour is shared. A picture that has no colour of its
     own keeps those of the frame.
     """
-    whole, frame = counts[:, 0].astype(np.float32), counts[:, 1]
+    whole = whole.astype(np.float32)
     own = np.where(frame > GROUND * frame.sum(axis=1, keepdims=True), 0, whole)
     enough = own.sum(axis=1, keepdims=True) >= 0.05 * whole.sum(axis=1, keepdims=True)
     kept = np.where(enough, own, whole)
@@ -51,23 +51,35 @@ def describe(looks: np.ndarray) -> np.ndarray:
     has the same weight.
     """
     count, cells = len(looks), CELLS * CELLS * ORIENTATIONS
-    pixels = looks.astype(np.float32) / 255
-    grey = np.pad(pixels @ np.full(3, 1 / 3, np.float32), ((0, 0), (1, 1), (1, 1)), mode="edge")
-    down, across = grey[:, 2:, 1:-1] - grey[:, :-2, 1:-1], grey[:, 1:-1, 2:] - grey[:, 1:-1, :-2]
+    red, green, blue = (looks[..., channel].astype(np.float32) for channel in range(3))
+    grey = red + green + blue
+    down, across = _slope(grey), _slope(grey.transpose(0, 2, 1)).transpose(0, 2, 1)
     index = _orientation(down, across) + _PLACE + cells * np.arange(count)[:, None, None]
-    edges = np.bincount(index.ravel(), np.hypot(down, across).ravel(), count * cells).reshape(count, cells)
-    colours = pixels.reshape(count, CELLS, _CELL, CELLS, _CELL, 3).mean(axis=(2, 4)).reshape(count, -1)
+    strength = np.sqrt(down * down + across * across)
+    edges = np.bincount(index.reshape(-1), strength.reshape(-1), count * cells).reshape(count, cells)
+    rows = np.add.reduce(looks.reshape(count, CELLS, _CELL, -1), axis=2, dtype=np.uint16)
+    sums = np.add.reduce(rows.reshape(count, CELLS * CELLS, _CELL, 3), axis=2, dtype=np.uint16)
+    colours = sums.reshape(count, -1) / np.float32(255 * _CELL**2)
     halves = [_unit(np.sqrt(edges)), _unit(colours - colours.mean(axis=1, keepdims=True))]
     return np.concatenate(halves, axis=1).astype(np.float32) / np.sqrt(2)
 
 
+def _slope(grey: np.ndarray) -> np.ndarray:
+    """[n, h, w] => [n, h, w], how much what is below is lighter than what is above, as if the edge went on."""
+    slope = np.empty_like(grey)
+    np.subtract(grey[:, 2:], grey[:, :-2], out=slope[:, 1:-1])
+    np.subtract(grey[:, 1], grey[:, 0], out=slope[:, 0])
+    np.subtract(grey[:, -1], grey[:, -2], out=slope[:, -1])
+    return slope
+
+
 def _orientation(down: np.ndarray, across: np.ndarray) -> np.ndarray:
     """A gradient's two parts => which of ORIENTATIONS of half a turn it has: how many of their ends it has passed."""
-    up, along = np.abs(down), np.copysign(across, np.where(down == 0, 1, across * down))
-    passed = np.zeros(down.shape, np.uint8)
-    for end in (np.pi / ORIENTATIONS * k for k in range(1, ORIENTATIONS)):
-        passed += up * np.float32(np.cos(end)) >= along * np.float32(np.sin(end))
-    return passed
+    steep, along = np.abs(down), np.abs(across)
+    passed = np.zeros(down.shape, np.int8)  # in the first quarter of a turn; the second mirrors it
+    for end in (np.pi / ORIENTATIONS * k for k in range(1, ORIENTATIONS // 2)):
+        passed += steep >= along * np.float32(np.tan(end))
+    return np.where((across * down < 0) | (across == 0), ORIENTATIONS - 1 - passed, passed)
 
 
 def shades(pictures: list[np.ndarray]) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 import hashlib
 import stat
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,7 @@ from PIL import Image
 
 from stages.images.quality import ground, marks, measure
 from stages.images.quality.decode import NoPictureError, decode, flatten
-from stages.images.quality.features import colours, look
+from stages.images.quality.features import colours, describe, hashes, look, palettes, shades
 from stages.images.quality.row import Row
 
 LARGEST_MIB = 512
@@ -19,15 +18,6 @@ WHITE = (255, 255, 255)
 
 class TooLongError(Exception):
     """Raised in the middle of `inspect` when a file takes too long; its row then says so."""
-
-
-@dataclass
-class View:
-    """What is left of a picture when it is closed; many together become vectors and hashes much faster than each."""
-
-    look: np.ndarray  # of features.look
-    small: np.ndarray  # [h, w, 3] uint8, the longer side at most 64, of which features.shades are made
-    colours: tuple[np.ndarray, np.ndarray]  # of features.colours, of all and of the frame
 
 
 def inspect(path: Path, name: str, max_megapixels: float) -> tuple[Row, Image.Image | None]:
@@ -63,8 +53,8 @@ def _read(path: Path) -> bytes:
         raise NoPictureError(f"cannot be read: {(error.strerror or 'unknown').lower()}") from None
 
 
-def view(rows: list[Row], images: list[Image.Image]) -> list[View]:
-    """Pictures => their numbers into `rows` => their views.
+def view(rows: list[Row], images: list[Image.Image]) -> np.ndarray:
+    """Pictures, n of them => their numbers into `rows` => their vectors [n, LENGTH].
 
     Each measure goes through all pictures before the next one begins: what is short takes half as long while its code
     is at hand in the processor's cache. No number of a picture depends on which others are measured with it.
@@ -72,6 +62,8 @@ def view(rows: list[Row], images: list[Image.Image]) -> list[View]:
     _lines(rows, images)
     small = [measure.shrink(image, measure.SIDE // 4) for image in images]
     pixels = [np.asarray(one) for one in small]
+    for row, text in zip(rows, hashes(shades(pixels)), strict=True):
+        row.phash = text
     planes = [ground.planes(one) for one in pixels]
     frames = [ground.frame(one) for one in planes]
     borders = [ground.border(frame) for frame in frames]
@@ -82,9 +74,10 @@ def view(rows: list[Row], images: list[Image.Image]) -> list[View]:
         row.subject_share, row.touching = _short(np.count_nonzero(mask) / mask.size), _short(ground.touching(mask))
         strewn = flat >= ground.FRAMED and marks.strewn(mask, 3)  # else it is too whole to be letters
         row.marks = _marks(image, colour) if strewn else 0
-    looks = [look(one, mask) for one, mask in zip(small, masks, strict=True)]
-    palettes = [(colours(one.reshape(3, -1)), colours(frame)) for one, frame in zip(planes, frames, strict=True)]
-    return [View(*parts) for parts in zip(looks, pixels, palettes, strict=True)]
+    looks = np.stack([look(one, mask) for one, mask in zip(small, masks, strict=True)])
+    whole = np.array([colours(one.reshape(3, -1)) for one in planes])
+    framed = np.array([colours(frame) for frame in frames])
+    return np.concatenate([describe(looks), palettes(whole, framed)], axis=1)
 
 
 def _lines(rows: list[Row], images: list[Image.Image]) -> None:

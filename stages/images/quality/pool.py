@@ -13,6 +13,7 @@ from stages.images.quality.features import LENGTH
 from stages.images.quality.row import Row
 
 CHUNK = 64
+KEPT_MIB = 16
 PRELOAD = ["stages.images.quality.pool", "stages.images.quality.chunk"]  # once, for all processes
 
 
@@ -48,11 +49,14 @@ def inspect_all(files: list[tuple[str, str]], max_megapixels: float, workers: in
 def _pool(workers: int) -> ProcessPoolExecutor:
     context = get_context("forkserver")
     context.set_forkserver_preload(PRELOAD)
-    return ProcessPoolExecutor(workers, mp_context=context, initializer=_quiet)
+    return ProcessPoolExecutor(workers, mp_context=context, initializer=_ready)
 
 
-def _quiet() -> None:
+def _ready() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent alone says that it was interrupted
+    # glibc gives memory back to the system, and asks for it again for the next picture, unless it was seen to free a
+    # larger piece. This one is never touched, so that it takes no memory.
+    np.empty(KEPT_MIB << 20, np.uint8)
 
 
 def _in_one_process(chunks: list, max_megapixels: float) -> Iterator[tuple[Row, np.ndarray]]:

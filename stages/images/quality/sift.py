@@ -194,7 +194,7 @@ def _files(folder: Path, raw: Path) -> Iterator[tuple[str, str]]:
         if entry.is_dir(follow_symlinks=False):
             yield from _files(Path(entry.path), raw)
         else:
-            yield entry.path, Path(entry.path).relative_to(raw).as_posix()
+            yield entry.path, entry.path.removeprefix(f"{raw}{os.sep}")
 
 
 def _printable(name: str) -> str:
