@@ -4,7 +4,7 @@ import imagehash
 import numpy as np
 
 from stages.images.quality.duplicates import groups
-from stages.images.quality.features import hashes, shades
+from stages.images.quality.features import hashes, shade
 from tests.images import corpus
 
 
@@ -39,4 +39,4 @@ def test_files_without_a_picture_are_alone():
 
 def test_hashes_for_many_are_those_of_the_library():
     images = [corpus.scene(64, seed) for seed in range(12)]
-    assert hashes(shades([np.asarray(image) for image in images])) == [str(imagehash.phash(image)) for image in images]
+    assert hashes(np.stack([shade(image) for image in images])) == [str(imagehash.phash(image)) for image in images]

@@ -5,9 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.images.quality.features import LENGTH
 from stages.images.quality.inspect import TooLongError, inspect, view
-from stages.images.quality.row import Row
+from stages.images.quality.row import LENGTH, Row
 
 LONGEST_S = 60  # no honest picture takes a minute to decode
 TOGETHER = 1 << 20  # pixels that are measured together: many small pictures, or a large one alone

@@ -6,11 +6,9 @@ Legend: h w pixels of a picture whose longer side is 64.
 import numpy as np
 from PIL import Image
 
-CELLS, ORIENTATIONS, SIDE = 4, 6, 32
-WIDTH = CELLS * CELLS * (ORIENTATIONS + 3)
-LEVELS = 4  # of each channel in a palette
-COLOURS = LEVELS**3
-LENGTH = WIDTH + COLOURS  # of the vector that stands for a picture: its features, then its palette
+from stages.images.quality.row import CELLS, COLOURS, ORIENTATIONS
+
+SIDE = 32
 GROUND = 0.05  # a colour of more than this part of the frame belongs to what is behind the subject
 
 # The first eight waves of a cosine transform (DCT-II) over SIDE pixels.
@@ -82,27 +80,9 @@ def _orientation(down: np.ndarray, across: np.ndarray) -> np.ndarray:
     return np.where((across * down < 0) | (across == 0), ORIENTATIONS - 1 - passed, passed)
 
 
-def shades(pictures: list[np.ndarray]) -> np.ndarray:
-    """n of [h, w, 3] uint8 => [n, SIDE, SIDE] uint8, what their perceptual hashes are made of.
-
-    Pillow's resizing goes along the rows and then along the columns, and each way first computes its weights, which
-    takes longer than to use them. So all pictures of one size are resized at once: one below the other along their
-    rows, then, turned, along their columns.
-    """
-    found = np.empty((len(pictures), SIDE, SIDE), np.uint8)
-    shapes = [picture.shape for picture in pictures]
-    for shape in set(shapes):
-        places = [i for i, other in enumerate(shapes) if other == shape]
-        across = _narrowed(np.stack([pictures[i] for i in places]))
-        found[places] = _narrowed(across.transpose(0, 2, 1)).transpose(0, 2, 1)
-    return found
-
-
-def _narrowed(stack: np.ndarray) -> np.ndarray:
-    """[n, h, w] or [n, h, w, 3] uint8 => [n, h, SIDE], its grey levels, each row resized."""
-    tall = Image.fromarray(np.ascontiguousarray(stack).reshape(-1, *stack.shape[2:])).convert("L")
-    narrow = tall.resize((SIDE, tall.height), Image.Resampling.LANCZOS)
-    return np.asarray(narrow).reshape(len(stack), -1, SIDE)
+def shade(image: Image.Image) -> np.ndarray:
+    """RGB => [SIDE, SIDE] uint8, what its perceptual hash is made of."""
+    return np.asarray(image.convert("L").resize((SIDE, SIDE), Image.Resampling.LANCZOS))
 
 
 def hashes(shades: np.ndarray) -> list[str]:

@@ -9,7 +9,7 @@ from PIL import Image
 
 from stages.images.quality import ground, marks, measure
 from stages.images.quality.decode import NoPictureError, decode, flatten
-from stages.images.quality.features import colours, describe, hashes, look, palettes, shades
+from stages.images.quality.features import colours, describe, hashes, look, palettes, shade
 from stages.images.quality.row import Row
 
 LARGEST_MIB = 512
@@ -62,7 +62,7 @@ def view(rows: list[Row], images: list[Image.Image]) -> np.ndarray:
     _lines(rows, images)
     small = [measure.shrink(image, measure.SIDE // 4) for image in images]
     pixels = [np.asarray(one) for one in small]
-    for row, text in zip(rows, hashes(shades(pixels)), strict=True):
+    for row, text in zip(rows, hashes(np.stack([shade(one) for one in small])), strict=True):
         row.phash = text
     planes = [ground.planes(one) for one in pixels]
     frames = [ground.frame(one) for one in planes]

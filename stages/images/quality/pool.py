@@ -9,8 +9,7 @@ from multiprocessing import get_context
 
 import numpy as np
 
-from stages.images.quality.features import LENGTH
-from stages.images.quality.row import Row
+from stages.images.quality.row import LENGTH, Row
 
 CHUNK = 64
 KEPT_MIB = 16

@@ -1,6 +1,12 @@
-"""What the manifest says of a file: apart from all that reads one, so that the main process need not import that."""
+"""What is known of a file, a row and a vector: apart from what reads one, which the main process need not import."""
 
 from dataclasses import dataclass
+
+CELLS, ORIENTATIONS = 4, 6  # of a picture's features: cells along a side, directions of edges
+WIDTH = CELLS * CELLS * (ORIENTATIONS + 3)
+LEVELS = 4  # of each channel in a palette
+COLOURS = LEVELS**3
+LENGTH = WIDTH + COLOURS  # of the vector that stands for a picture: its features, then its palette
 
 
 @dataclass
