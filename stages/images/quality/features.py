@@ -18,9 +18,9 @@ _PLACE = ((np.arange(SIDE) // _CELL)[:, None] * CELLS + (np.arange(SIDE) // _CEL
 
 
 def colours(planes: np.ndarray) -> np.ndarray:
-    """[3, n] uint8 => [COLOURS] int64, how many pixels are of each colour of a palette."""
-    red, green, blue = planes & 0xC0  # the two highest bits, for LEVELS
-    return np.bincount((red >> 2) | (green >> 4) | (blue >> 6), minlength=COLOURS)
+    """k pictures [k, 3, n] uint8 => [k, COLOURS] int64, how many pixels are of each colour of a palette."""
+    red, green, blue = (planes[:, channel] & 0xC0 for channel in range(3))  # the two highest bits, for LEVELS
+    return np.stack([np.bincount(index, minlength=COLOURS) for index in (red >> 2) | (green >> 4) | (blue >> 6)])
 
 
 def palettes(whole: np.ndarray, frame: np.ndarray) -> np.ndarray:

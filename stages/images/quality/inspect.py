@@ -10,7 +10,7 @@ from PIL import Image
 from stages.images.quality import ground, marks, measure
 from stages.images.quality.decode import NoPictureError, decode, flatten
 from stages.images.quality.features import colours, describe, hashes, look, palettes, shade
-from stages.images.quality.row import Row
+from stages.images.quality.row import LENGTH, Row
 
 LARGEST_MIB = 512
 WHITE = (255, 255, 255)
@@ -61,23 +61,30 @@ def view(rows: list[Row], images: list[Image.Image]) -> np.ndarray:
     """
     _lines(rows, images)
     small = [measure.shrink(image, measure.SIDE // 4) for image in images]
-    pixels = [np.asarray(one) for one in small]
     for row, text in zip(rows, hashes(np.stack([shade(one) for one in small])), strict=True):
         row.phash = text
-    planes = [ground.planes(one) for one in pixels]
-    frames = [ground.frame(one) for one in planes]
-    borders = [ground.border(frame) for frame in frames]
-    masks = [ground.subject(one, colour) for one, (colour, _, _) in zip(planes, borders, strict=True)]
-    for row, image, mask, (colour, plain, flat) in zip(rows, images, masks, borders, strict=True):
+    vectors = np.empty((len(rows), LENGTH), np.float32)
+    for places in measure.alike([one.size for one in small]):
+        vectors[places] = _subjects(*([each[i] for i in places] for each in (rows, images, small)))
+    return vectors
+
+
+def _subjects(rows: list[Row], images: list[Image.Image], small: list[Image.Image]) -> np.ndarray:
+    """Pictures, and they made small, to one size => what is of their ground and subject, as `view`."""
+    planes = ground.planes(np.stack([np.asarray(one) for one in small]))
+    frames = ground.frame(planes)
+    borders = ground.border(frames)
+    masks = ground.subject(planes, borders[0])
+    touching = ground.touching(masks)
+    for i, (row, colour, plain, flat) in enumerate(zip(rows, *(one.tolist() for one in borders), strict=True)):
         row.border_colour = "#{:02x}{:02x}{:02x}".format(*colour)
         row.border_plain, row.border_flat = _short(plain), _short(flat)
-        row.subject_share, row.touching = _short(np.count_nonzero(mask) / mask.size), _short(ground.touching(mask))
-        strewn = flat >= ground.FRAMED and marks.strewn(mask, 3)  # else it is too whole to be letters
-        row.marks = _marks(image, colour) if strewn else 0
+        row.subject_share, row.touching = _short(np.count_nonzero(masks[i]) / masks[i].size), _short(touching[i])
+        strewn = flat >= ground.FRAMED and marks.strewn(masks[i], 3)  # else it is too whole to be letters
+        row.marks = _marks(images[i], borders[0][i]) if strewn else 0
     looks = np.stack([look(one, mask) for one, mask in zip(small, masks, strict=True)])
-    whole = np.array([colours(one.reshape(3, -1)) for one in planes])
-    framed = np.array([colours(frame) for frame in frames])
-    return np.concatenate([describe(looks), palettes(whole, framed)], axis=1)
+    found = palettes(colours(planes.reshape(len(planes), 3, -1)), colours(frames))
+    return np.concatenate([describe(looks), found], axis=1)
 
 
 def _lines(rows: list[Row], images: list[Image.Image]) -> None:
@@ -89,15 +96,15 @@ def _lines(rows: list[Row], images: list[Image.Image]) -> None:
         small_enough = max(image.size) <= measure.SIDE
         scaled = one if small_enough else measure.directions(np.asarray(measure.shrink(image, measure.SIDE)))
         row.sharpness = _short(measure.sharpness(scaled))
-    for row, one in zip(rows, lines, strict=True):
-        row.blocking = _short(measure.blocking(one))
+    for row, value in zip(rows, measure.blocking(lines), strict=True):
+        row.blocking = _short(value)
     for row, one in zip(rows, lines, strict=True):
         row.contrast = _short(measure.contrast(one))
     for row, one in zip(rows, levels, strict=True):
         row.noise = _short(measure.noise(one))
 
 
-def _marks(image: Image.Image, colour: tuple[int, int, int]) -> int:
+def _marks(image: Image.Image, colour: np.ndarray) -> int:
     planes = ground.planes(np.asarray(measure.shrink(image, measure.SIDE // 2)))
     return marks.marks(planes, ground.subject(planes, colour))
 

@@ -5,6 +5,7 @@ stand for all: a picture says the same in thirty rows as in two thousand.
 """
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 from PIL import Image
@@ -25,6 +26,12 @@ def shrink(image: Image.Image, side: int) -> Image.Image:
         return image.reduce(image.width // side)  # the same means, found faster
     size = (max(1, round(image.width * factor)), max(1, round(image.height * factor)))
     return image.resize(size, Image.Resampling.BOX, reducing_gap=2.0)
+
+
+def alike(kinds: list[tuple[int, ...]]) -> Iterator[list[int]]:
+    """Sizes or shapes => for each that occurs where it does: what is of one shape can be counted in one go."""
+    for kind in dict.fromkeys(kinds):
+        yield [i for i, other in enumerate(kinds) if other == kind]
 
 
 def directions(grey: np.ndarray) -> list[np.ndarray]:
@@ -74,16 +81,22 @@ def _apart(lines: np.ndarray, by: int) -> np.ndarray:
     return apart
 
 
-def blocking(lines: list[np.ndarray]) -> float:
-    """Directions at the file's own size => by how much steps at the 8-pixel grid exceed the others (0: not at all).
+def blocking(pictures: list[list[np.ndarray]]) -> list[float]:
+    """Directions at the files' own sizes => by how much steps at the 8-pixel grid exceed the others (0: not at all).
 
     After Wang, Sheikh and Bovik (2002): a step counts by how much it exceeds its neighbours', and no step by more than
     a few levels, so that drawn outlines, which fall anywhere, do not hide the grid; blocks with nothing in them say
     nothing.
     """
-    if min(one.shape[-1] for one in lines) < 4 * GRID:
-        return 0.0
-    return max(0.0, min(_grid(_excess(one)) for one in lines))
+    told = [i for i, lines in enumerate(pictures) if min(one.shape[-1] for one in lines) >= 4 * GRID]
+    excess = [(i, _excess(one)) for i in told for one in pictures[i]]
+    found = [math.inf if i in told else 0.0 for i in range(len(pictures))]
+    for places in alike([blocks.shape for _, blocks in excess]):
+        grids = _grid(np.stack([excess[k][1] for k in places]))
+        for k, value in zip(places, grids, strict=True):
+            i = excess[k][0]
+            found[i] = min(found[i], value)
+    return [max(0.0, value) for value in found]
 
 
 def _excess(lines: np.ndarray) -> np.ndarray:
@@ -99,19 +112,17 @@ def _excess(lines: np.ndarray) -> np.ndarray:
     return sums / np.float32(2 * lines.shape[1])
 
 
-def _grid(blocks: np.ndarray) -> float:
-    """[directions, blocks, GRID] => by how much one phase exceeds the others, in the direction where it does less."""
-    active = np.add.reduce(blocks, axis=2)
-    counted = active >= 0.1 * np.maximum.reduce(active, axis=1, keepdims=True)
+def _grid(blocks: np.ndarray) -> list[float]:
+    """[n, directions, blocks, GRID] => n times by how much one phase exceeds the others, where it does least."""
+    active = np.add.reduce(blocks, axis=3)
+    counted = active >= 0.1 * np.maximum.reduce(active, axis=2, keepdims=True)
     logarithms = np.log1p(4 * blocks)
     logarithms *= counted[..., None]
-    phases = np.expm1(np.add.reduce(logarithms, axis=1) / np.add.reduce(counted, axis=1, dtype=np.float32)[:, None]) / 4
-    least = []
-    for phase in phases.tolist():
-        top = max(phase)
-        rest = (sum(phase) - top) / (GRID - 1)
-        least.append((top - rest) / (rest + 0.25))
-    return min(least)
+    sums = np.add.reduce(logarithms, axis=2) / np.add.reduce(counted, axis=2, dtype=np.float32)[..., None]
+    phases = np.expm1(sums) / 4
+    top = np.maximum.reduce(phases, axis=2).astype(float)
+    rest = (np.add.reduce(phases, axis=2) - top) / (GRID - 1)
+    return np.minimum.reduce((top - rest) / (rest + 0.25), axis=1).tolist()
 
 
 def jpeg_quality(luma: list[int]) -> int:

@@ -44,7 +44,7 @@ def _crop(image: Image.Image) -> tuple[int, int, int, int]:
     side = min(image.size)
     small = image.resize((64, 64), Image.Resampling.BOX)
     pixels = np.asarray(small)
-    mask = subject(planes(pixels), colour(pixels))
+    mask = subject(planes(pixels), np.array(colour(pixels)))
     rows, columns = np.nonzero(mask) if mask.any() else (np.array([31.5]), np.array([31.5]))
     left = (columns.mean() + 0.5) / 64 * image.width - side / 2
     top = (rows.mean() + 0.5) / 64 * image.height - side / 2
