@@ -56,8 +56,8 @@ def _read(path: Path) -> bytes:
 def view(rows: list[Row], images: list[Image.Image]) -> np.ndarray:
     """Pictures, n of them => their numbers into `rows` => their vectors [n, LENGTH].
 
-    Each measure goes through all pictures before the next one begins: what is short takes half as long while its code
-    is at hand in the processor's cache. No number of a picture depends on which others are measured with it.
+    Each measure goes through all pictures before the next one begins, for it is short, and takes longer whenever its
+    code has left the processor's cache. No number of a picture depends on which others are measured with it.
     """
     _lines(rows, images)
     small = [measure.shrink(image, measure.SIDE // 4) for image in images]

@@ -45,10 +45,9 @@ def sift(raw: Path, filter: Filter, workers: int, manifest: Path, features: Path
         raise UserError(f"{folder} is empty; put pictures there by dataset, or set filter.class to another.")
     clip = _clip(filter)
     with tempfile.TemporaryFile("w+", encoding="utf-8", newline="") as first_pass, _vectors(len(files)) as palettes:
-        mapped = np.lib.format.open_memmap(
+        described = np.lib.format.open_memmap(
             features, "w+", np.float16, (len(files), WIDTH + (clip.width if clip else 0))
         )
-        described = mapped.view(np.ndarray)  # rows of which are taken in a tenth of the time
         writer = csv.writer(first_pass, lineterminator="\n")
         found = _told(inspect_all(files, filter.max_megapixels, workers), "filter", len(files))
         worth, hashes = np.empty(len(files)), []
@@ -68,7 +67,7 @@ def sift(raw: Path, filter: Filter, workers: int, manifest: Path, features: Path
             worth[apart > filter.max_class_distance] = np.nan
         if clip:
             _centre(described, usable)
-        mapped.flush()
+        described.flush()
         best = {first: (i, _printable(files[i][1].rpartition("/")[2])) for first, i in _best(worth, group).items()}
         return _write(_rows(first_pass, apart), filter, group, best, manifest)
 
@@ -94,7 +93,7 @@ def _clip(filter: Filter) -> "Clip | None":
 def _vectors(count: int) -> Iterator[np.ndarray]:
     """=> [count, COLOURS] float16 on disk, gone afterwards."""
     with tempfile.TemporaryFile() as file:
-        yield np.memmap(file, np.float16, "w+", shape=(count, COLOURS)).view(np.ndarray)
+        yield np.memmap(file, np.float16, "w+", shape=(count, COLOURS))
 
 
 def _see(clip: "Clip", files: list[tuple[str, str]], hashes: list[str], described: np.ndarray) -> None:
