@@ -9,6 +9,7 @@ from PIL import Image, ImageFilter
 
 from stages import UserError
 from stages.images.params import Filter
+from stages.images.quality.chunk import measured
 from stages.images.quality.pool import CHUNK
 from stages.images.quality.sift import sift
 from tests.images import corpus
@@ -67,6 +68,13 @@ def test_workers_change_nothing(hostile: tuple[Path, list[dict]]):
     before = (raw.parent / "features.npy").read_bytes()
     assert rows(raw, workers=2) == found
     assert (raw.parent / "features.npy").read_bytes() == before
+
+
+def test_what_a_picture_is_measured_with_changes_nothing(hostile: tuple[Path, list[dict]]):
+    files = [(str(path), path.name) for path in sorted((hostile[0] / "Thing").iterdir())]
+    together, alone = measured(files, 100), [measured([file], 100) for file in files]
+    assert together[0] == [rows[0] for rows, _ in alone]
+    assert (together[1] == np.concatenate([vectors for _, vectors in alone])).all()
 
 
 def test_of_many_files_none_is_lost_between_the_workers(tmp_path: Path):

@@ -13,7 +13,7 @@ from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
 
 from stages import UserError
 from stages.images.quality.clip import Clip
-from stages.images.quality.features import WIDTH
+from stages.images.quality.row import WIDTH
 from stages.images.quality.typical import LEAST_SPREAD, NEAREST, distances
 from tests.closure import ROOT
 from tests.images.test_sift import by_name, rows

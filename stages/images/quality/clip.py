@@ -15,7 +15,7 @@ from transformers.utils import logging
 
 from stages import UserError
 from stages.images.quality.decode import decode, flatten
-from stages.images.quality.measure import border
+from stages.images.quality.ground import colour
 
 BATCH = 32  # always, so that the same pictures give the same numbers
 MEAN, DEVIATION = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # of CLIP's training set
@@ -63,7 +63,7 @@ class Clip:
         factor = self._side / max(image.size)
         size = (max(1, round(image.width * factor)), max(1, round(image.height * factor)))
         image = image.resize(size, Image.Resampling.BICUBIC, reducing_gap=3.0)
-        whole = Image.new("RGB", (self._side, self._side), border(np.asarray(image))[0])
+        whole = Image.new("RGB", (self._side, self._side), colour(np.asarray(image)))
         whole.paste(image, ((self._side - size[0]) // 2, (self._side - size[1]) // 2))
         scaled = (np.asarray(whole, np.float32) / 255 - np.float32(MEAN)) / np.float32(DEVIATION)
         return scaled.transpose(2, 0, 1)

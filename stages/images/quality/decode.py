@@ -1,5 +1,6 @@
 """Bytes of any kind => one upright picture, or why there is none."""
 
+import importlib
 import io
 import warnings
 from dataclasses import dataclass
@@ -11,7 +12,9 @@ from PIL import Image, ImageOps
 # EPS would start another program). JPEG opens MPO too.
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "AVIF", "BMP", "DIB", "TIFF", "PPM")
 ORIENTATION = 0x0112
-Image.init()  # else a format that no picture has had yet is not known by name
+# A format is known by its name once its module is there; Image.init would bring all forty.
+for name in ("Avif", "Bmp", "Gif", "Jpeg", "Png", "Ppm", "Tiff", "WebP"):
+    importlib.import_module(f"PIL.{name}ImagePlugin")
 
 
 class NoPictureError(Exception):

@@ -6,12 +6,9 @@ Legend: h w pixels of a picture whose longer side is 64.
 import numpy as np
 from PIL import Image
 
-from stages.images.quality.measure import ring
+from stages.images.quality.row import CELLS, COLOURS, ORIENTATIONS
 
-CELLS, ORIENTATIONS, SIDE = 4, 6, 32
-WIDTH = CELLS * CELLS * (ORIENTATIONS + 3)
-LEVELS = 4  # of each channel in a palette
-COLOURS = LEVELS**3
+SIDE = 32
 GROUND = 0.05  # a colour of more than this part of the frame belongs to what is behind the subject
 
 # The first eight waves of a cosine transform (DCT-II) over SIDE pixels.
@@ -20,25 +17,29 @@ _CELL = SIDE // CELLS
 _PLACE = ((np.arange(SIDE) // _CELL)[:, None] * CELLS + (np.arange(SIDE) // _CELL)[None]) * ORIENTATIONS
 
 
-def palette(pixels: np.ndarray) -> np.ndarray:
-    """[h, w, 3] => [COLOURS] float32: the parts of the colours that are not the frame's, as square roots, length 1.
+def colours(planes: np.ndarray) -> np.ndarray:
+    """k pictures [k, 3, n] uint8 => [k, COLOURS] int64, how many pixels are of each colour of a palette."""
+    red, green, blue = (planes[:, channel] & 0xC0 for channel in range(3))  # the two highest bits, for LEVELS
+    return np.stack([np.bincount(index, minlength=COLOURS) for index in (red >> 2) | (green >> 4) | (blue >> 6)])
 
-    The product of two is their Bhattacharyya coefficient: 1 for equal palettes, 0 where no colour is shared. A picture
-    that has no colour of its own keeps those of the frame.
+
+def palettes(whole: np.ndarray, frame: np.ndarray) -> np.ndarray:
+    """Colours of pictures and of their frames, [n, COLOURS] each => [n, COLOURS] float32, of length 1.
+
+    They are the parts of the colours that are not the frame's, as square roots, so that the product of two palettes is
+    their Bhattacharyya coefficient: 1 for equal ones, 0 where no colour is shared. A picture that has no colour of its
+    own keeps those of the frame.
     """
-    levels = pixels // (256 // LEVELS)  # a number below COLOURS fits 8 bits
-    index = (levels[..., 0] * LEVELS + levels[..., 1]) * LEVELS + levels[..., 2]
-    frame = ring(index, max(1, round(0.03 * min(index.shape))))
-    counts = np.bincount(index.ravel(), minlength=COLOURS).astype(np.float32)
-    own = np.where(np.bincount(frame, minlength=COLOURS) > GROUND * frame.size, 0, counts)
-    counts = own if own.sum() >= 0.05 * counts.sum() else counts
-    return np.sqrt(counts / counts.sum())
+    whole = whole.astype(np.float32)
+    own = np.where(frame > GROUND * frame.sum(axis=1, keepdims=True), 0, whole)
+    enough = own.sum(axis=1, keepdims=True) >= 0.05 * whole.sum(axis=1, keepdims=True)
+    kept = np.where(enough, own, whole)
+    return np.sqrt(kept / kept.sum(axis=1, keepdims=True))
 
 
 def look(image: Image.Image, mask: np.ndarray) -> np.ndarray:
     """RGB and its subject's mask [h, w] => [SIDE, SIDE, 3] uint8: the subject's bounding box."""
-    box = _box(mask, image.size)
-    return np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BOX, box=box, reducing_gap=2.0))
+    return np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BOX, box=_box(mask, image.size), reducing_gap=2.0))
 
 
 def describe(looks: np.ndarray) -> np.ndarray:
@@ -48,23 +49,35 @@ def describe(looks: np.ndarray) -> np.ndarray:
     has the same weight.
     """
     count, cells = len(looks), CELLS * CELLS * ORIENTATIONS
-    pixels = looks.astype(np.float32) / 255
-    grey = np.pad(pixels @ np.full(3, 1 / 3, np.float32), ((0, 0), (1, 1), (1, 1)), mode="edge")
-    down, across = grey[:, 2:, 1:-1] - grey[:, :-2, 1:-1], grey[:, 1:-1, 2:] - grey[:, 1:-1, :-2]
+    red, green, blue = (looks[..., channel].astype(np.float32) for channel in range(3))
+    grey = red + green + blue
+    down, across = _slope(grey), _slope(grey.transpose(0, 2, 1)).transpose(0, 2, 1)
     index = _orientation(down, across) + _PLACE + cells * np.arange(count)[:, None, None]
-    edges = np.bincount(index.ravel(), np.hypot(down, across).ravel(), count * cells).reshape(count, cells)
-    colours = pixels.reshape(count, CELLS, _CELL, CELLS, _CELL, 3).mean(axis=(2, 4)).reshape(count, -1)
+    strength = np.sqrt(down * down + across * across)
+    edges = np.bincount(index.reshape(-1), strength.reshape(-1), count * cells).reshape(count, cells)
+    rows = np.add.reduce(looks.reshape(count, CELLS, _CELL, -1), axis=2, dtype=np.uint16)
+    sums = np.add.reduce(rows.reshape(count, CELLS * CELLS, _CELL, 3), axis=2, dtype=np.uint16)
+    colours = sums.reshape(count, -1) / np.float32(255 * _CELL**2)
     halves = [_unit(np.sqrt(edges)), _unit(colours - colours.mean(axis=1, keepdims=True))]
     return np.concatenate(halves, axis=1).astype(np.float32) / np.sqrt(2)
 
 
+def _slope(grey: np.ndarray) -> np.ndarray:
+    """[n, h, w] => [n, h, w], how much what is below is lighter than what is above, as if the edge went on."""
+    slope = np.empty_like(grey)
+    np.subtract(grey[:, 2:], grey[:, :-2], out=slope[:, 1:-1])
+    np.subtract(grey[:, 1], grey[:, 0], out=slope[:, 0])
+    np.subtract(grey[:, -1], grey[:, -2], out=slope[:, -1])
+    return slope
+
+
 def _orientation(down: np.ndarray, across: np.ndarray) -> np.ndarray:
     """A gradient's two parts => which of ORIENTATIONS of half a turn it has: how many of their ends it has passed."""
-    up, along = np.abs(down), np.copysign(across, np.where(down == 0, 1, across * down))
-    passed = np.zeros(down.shape, np.uint8)
-    for end in (np.pi / ORIENTATIONS * k for k in range(1, ORIENTATIONS)):
-        passed += up * np.float32(np.cos(end)) >= along * np.float32(np.sin(end))
-    return passed
+    steep, along = np.abs(down), np.abs(across)
+    passed = np.zeros(down.shape, np.int8)  # in the first quarter of a turn; the second mirrors it
+    for end in (np.pi / ORIENTATIONS * k for k in range(1, ORIENTATIONS // 2)):
+        passed += steep >= along * np.float32(np.tan(end))
+    return np.where((across * down < 0) | (across == 0), ORIENTATIONS - 1 - passed, passed)
 
 
 def shade(image: Image.Image) -> np.ndarray:
@@ -81,8 +94,8 @@ def hashes(shades: np.ndarray) -> list[str]:
 
 def _box(mask: np.ndarray, size: tuple[int, int]) -> tuple[float, float, float, float]:
     """A mask => its bounding box in pixels of a picture of `size`; the whole where there is next to nothing in it."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if rows.size < 2 or columns.size < 2:
+    rows, columns = mask.any(axis=1).nonzero()[0].tolist(), mask.any(axis=0).nonzero()[0].tolist()
+    if len(rows) < 2 or len(columns) < 2:
         return (0, 0, *size)
     across, down = size[0] / mask.shape[1], size[1] / mask.shape[0]
     return (columns[0] * across, rows[0] * down, (columns[-1] + 1) * across, (rows[-1] + 1) * down)

@@ -2,15 +2,15 @@
 
 import hashlib
 import stat
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from stages.images.quality import measure
-from stages.images.quality.decode import NoPictureError, Picture, decode, flatten
-from stages.images.quality.features import look, palette, shade
+from stages.images.quality import ground, marks, measure
+from stages.images.quality.decode import NoPictureError, decode, flatten
+from stages.images.quality.features import colours, describe, hashes, look, palettes, shade
+from stages.images.quality.row import LENGTH, Row
 
 LARGEST_MIB = 512
 WHITE = (255, 255, 255)
@@ -20,56 +20,23 @@ class TooLongError(Exception):
     """Raised in the middle of `inspect` when a file takes too long; its row then says so."""
 
 
-@dataclass
-class Row:
-    """What is known of a file by looking at it alone. Numbers are None where there is no picture."""
-
-    file: str
-    sha256: str = ""
-    bytes: int = 0
-    format: str = ""
-    mode: str = ""
-    width: int | None = None
-    height: int | None = None
-    frames: int | None = None
-    exif_rotation: int | None = None
-    transparent: bool | None = None
-    sharpness: float | None = None
-    jpeg_quality: int | None = None
-    blocking: float | None = None
-    noise: float | None = None
-    contrast: float | None = None
-    border_colour: str = ""
-    border_plain: float | None = None
-    border_flat: float | None = None
-    subject_share: float | None = None
-    touching: float | None = None
-    marks: int | None = None
-    phash: str = ""
-    problem: str = ""
-
-
-@dataclass
-class View:
-    """What is left of a picture when it is closed; many together become vectors and hashes much faster than each."""
-
-    look: np.ndarray  # of features.look
-    shade: np.ndarray  # of features.shade
-    palette: np.ndarray  # [COLOURS]
-
-
-def inspect(path: Path, name: str, max_megapixels: float) -> tuple[Row, View | None]:
-    """A file and the name to call it by => its row, but for its hash, and its view. Never raises for what is in it."""
-    row, view = Row(name), None
+def inspect(path: Path, name: str, max_megapixels: float) -> tuple[Row, Image.Image | None]:
+    """A file and the name to call it by => what it is, and its picture (RGB). Never raises for what is in it."""
+    row = Row(name)
     try:
         content = _read(path)
         row.bytes, row.sha256 = len(content), hashlib.sha256(content).hexdigest()
-        view = _measure(decode(content, max_megapixels), row)
+        picture = decode(content, max_megapixels)
     except NoPictureError as problem:
         row.problem = str(problem)
+        return row, None
     except TooLongError:
         row.problem = "takes more than a minute to decode"
-    return row, view
+        return row, None
+    for key in ("format", "mode", "width", "height", "frames", "exif_rotation", "transparent"):
+        setattr(row, key, getattr(picture, key))
+    row.jpeg_quality = measure.jpeg_quality(picture.luma) if picture.luma else None
+    return row, flatten(picture.image, WHITE)
 
 
 def _read(path: Path) -> bytes:
@@ -86,42 +53,61 @@ def _read(path: Path) -> bytes:
         raise NoPictureError(f"cannot be read: {(error.strerror or 'unknown').lower()}") from None
 
 
-def _measure(picture: Picture, row: Row) -> View:
-    """A picture => its numbers into `row` => its view."""
-    for name in ("format", "mode", "width", "height", "frames", "exif_rotation", "transparent"):
-        setattr(row, name, getattr(picture, name))
-    image = flatten(picture.image, WHITE)
-    grey = image.convert("L")
-    levels = np.asarray(grey)
-    small = measure.shrink(image, measure.SIDE // 4)
-    pixels = np.asarray(small)
-    colour, plain, flat = measure.border(pixels)
-    mask = measure.subject(pixels, colour)
-    lines = measure.directions(levels)
-    small_enough = max(image.size) <= measure.SIDE
-    scaled = lines if small_enough else measure.directions(np.asarray(measure.shrink(grey, measure.SIDE)))
-    row.sharpness = _short(measure.sharpness(scaled))
-    row.jpeg_quality = measure.jpeg_quality(picture.luma) if picture.luma else None
-    row.blocking = _short(measure.blocking(lines))
-    row.noise = _short(measure.noise(levels))
-    row.contrast = _short(measure.contrast(lines))
-    row.border_colour = "#{:02x}{:02x}{:02x}".format(*colour)
-    row.border_plain, row.border_flat = _short(plain), _short(flat)
-    row.subject_share, row.touching = _short(np.count_nonzero(mask) / mask.size), _short(measure.touching(mask))
-    strewn = flat >= measure.FRAMED and measure.pieces(mask) > 3  # else it is too whole to be letters
-    row.marks = _marks(image, colour) if strewn else 0
-    return View(look(small, mask), shade(small), palette(pixels))
+def view(rows: list[Row], images: list[Image.Image]) -> np.ndarray:
+    """Pictures, n of them => their numbers into `rows` => their vectors [n, LENGTH].
+
+    Each measure goes through all pictures before the next one begins, for it is short, and takes longer whenever its
+    code has left the processor's cache. No number of a picture depends on which others are measured with it.
+    """
+    _lines(rows, images)
+    small = [measure.shrink(image, measure.SIDE // 4) for image in images]
+    for row, text in zip(rows, hashes(np.stack([shade(one) for one in small])), strict=True):
+        row.phash = text
+    vectors = np.empty((len(rows), LENGTH), np.float32)
+    for places in measure.alike([one.size for one in small]):
+        vectors[places] = _subjects(*([each[i] for i in places] for each in (rows, images, small)))
+    return vectors
 
 
-def _marks(image: Image.Image, colour: tuple[int, int, int]) -> int:
-    pixels = np.asarray(measure.shrink(image, measure.SIDE // 2))
-    return measure.marks(pixels, measure.subject(pixels, colour))
+def _subjects(rows: list[Row], images: list[Image.Image], small: list[Image.Image]) -> np.ndarray:
+    """Pictures, and they made small, to one size => what is of their ground and subject, as `view`."""
+    planes = ground.planes(np.stack([np.asarray(one) for one in small]))
+    frames = ground.frame(planes)
+    borders = ground.border(frames)
+    masks = ground.subject(planes, borders[0])
+    touching = ground.touching(masks)
+    for i, (row, colour, plain, flat) in enumerate(zip(rows, *(one.tolist() for one in borders), strict=True)):
+        row.border_colour = "#{:02x}{:02x}{:02x}".format(*colour)
+        row.border_plain, row.border_flat = _short(plain), _short(flat)
+        row.subject_share, row.touching = _short(np.count_nonzero(masks[i]) / masks[i].size), _short(touching[i])
+        strewn = flat >= ground.FRAMED and marks.strewn(masks[i], 3)  # else it is too whole to be letters
+        row.marks = _marks(images[i], borders[0][i]) if strewn else 0
+    looks = np.stack([look(one, mask) for one, mask in zip(small, masks, strict=True)])
+    found = palettes(colours(planes.reshape(len(planes), 3, -1)), colours(frames))
+    return np.concatenate([describe(looks), found], axis=1)
+
+
+def _lines(rows: list[Row], images: list[Image.Image]) -> None:
+    """Pictures => the numbers of their grey levels into `rows`."""
+    grey = [image.convert("L") for image in images]
+    levels = [np.asarray(one) for one in grey]
+    lines = [measure.directions(one) for one in levels]
+    for row, one, image in zip(rows, lines, grey, strict=True):
+        small_enough = max(image.size) <= measure.SIDE
+        scaled = one if small_enough else measure.directions(np.asarray(measure.shrink(image, measure.SIDE)))
+        row.sharpness = _short(measure.sharpness(scaled))
+    for row, value in zip(rows, measure.blocking(lines), strict=True):
+        row.blocking = _short(value)
+    for row, one in zip(rows, lines, strict=True):
+        row.contrast = _short(measure.contrast(one))
+    for row, one in zip(rows, levels, strict=True):
+        row.noise = _short(measure.noise(one))
+
+
+def _marks(image: Image.Image, colour: np.ndarray) -> int:
+    planes = ground.planes(np.asarray(measure.shrink(image, measure.SIDE // 2)))
+    return marks.marks(planes, ground.subject(planes, colour))
 
 
 def _short(value: float | None) -> float | None:
     return None if value is None else round(value, 4)  # what is written is what is compared with a threshold
-
-
-def columns(row: Row) -> dict[str, object]:
-    """A row => its cells, by column."""
-    return vars(row)

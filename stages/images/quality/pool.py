@@ -6,17 +6,14 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from multiprocessing import get_context
-from pathlib import Path
 
 import numpy as np
 
-from stages.images.quality.features import COLOURS, WIDTH, describe, hashes
-from stages.images.quality.inspect import Row, TooLongError, inspect
+from stages.images.quality.row import LENGTH, Row
 
-LONGEST_S = 60  # no honest picture takes a minute to decode
 CHUNK = 64
-PRELOAD = ["stages.images.quality.pool", "scipy.ndimage"]  # once, for all processes
-LENGTH = WIDTH + COLOURS  # of the vector that stands for a picture: its features, then its palette
+KEPT_MIB = 16
+PRELOAD = ["stages.images.quality.pool", "stages.images.quality.chunk"]  # once, for all processes
 
 
 def inspect_all(files: list[tuple[str, str]], max_megapixels: float, workers: int) -> Iterator[tuple[Row, np.ndarray]]:
@@ -51,11 +48,14 @@ def inspect_all(files: list[tuple[str, str]], max_megapixels: float, workers: in
 def _pool(workers: int) -> ProcessPoolExecutor:
     context = get_context("forkserver")
     context.set_forkserver_preload(PRELOAD)
-    return ProcessPoolExecutor(workers, mp_context=context, initializer=_quiet)
+    return ProcessPoolExecutor(workers, mp_context=context, initializer=_ready)
 
 
-def _quiet() -> None:
+def _ready() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent alone says that it was interrupted
+    # glibc gives memory back to the system, and asks for it again for the next picture, unless it was seen to free a
+    # larger piece. This one is never touched, so that it takes no memory.
+    np.empty(KEPT_MIB << 20, np.uint8)
 
 
 def _in_one_process(chunks: list, max_megapixels: float) -> Iterator[tuple[Row, np.ndarray]]:
@@ -82,23 +82,6 @@ def _one_by_one(chunk: list[tuple[str, str]], max_megapixels: float) -> Iterator
 
 
 def _chunk(chunk: list[tuple[str, str]], max_megapixels: float) -> tuple[list[Row], np.ndarray]:
-    """(path, name)s => their rows, and their vectors [n, LENGTH]."""
-    signal.signal(signal.SIGALRM, _stop)
-    seen = []
-    for path, name in chunk:
-        signal.alarm(LONGEST_S)
-        seen.append(inspect(Path(path), name, max_megapixels))
-        signal.alarm(0)
-    vectors = np.zeros((len(seen), LENGTH), np.float32)
-    pictures = [i for i, (_, view) in enumerate(seen) if view]
-    if pictures:
-        views = [seen[i][1] for i in pictures]
-        vectors[pictures, :WIDTH] = describe(np.stack([view.look for view in views]))
-        vectors[pictures, WIDTH:] = np.stack([view.palette for view in views])
-        for i, text in zip(pictures, hashes(np.stack([view.shade for view in views])), strict=True):
-            seen[i][0].phash = text
-    return [row for row, _ in seen], vectors
+    from stages.images.quality.chunk import measured  # what decodes pictures is for the processes that do
 
-
-def _stop(*_: object) -> None:
-    raise TooLongError
+    return measured(chunk, max_megapixels)

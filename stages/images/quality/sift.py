@@ -5,6 +5,7 @@ import csv
 import difflib
 import math
 import os
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
@@ -12,14 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 import numpy as np
-from tqdm import tqdm
 
 from stages import UserError
 from stages.images.params import Filter
 from stages.images.quality.duplicates import groups
-from stages.images.quality.features import COLOURS, WIDTH
-from stages.images.quality.inspect import Row, columns
 from stages.images.quality.pool import inspect_all
+from stages.images.quality.row import COLOURS, WIDTH, Row, columns
 from stages.images.quality.typical import PIECE, distances
 from stages.images.quality.verdict import TERMS, reason, score, terms
 
@@ -50,9 +49,7 @@ def sift(raw: Path, filter: Filter, workers: int, manifest: Path, features: Path
             features, "w+", np.float16, (len(files), WIDTH + (clip.width if clip else 0))
         )
         writer = csv.writer(first_pass, lineterminator="\n")
-        found = tqdm(
-            inspect_all(files, filter.max_megapixels, workers), "filter", len(files), unit="picture", disable=None
-        )
+        found = _told(inspect_all(files, filter.max_megapixels, workers), "filter", len(files))
         worth, hashes = np.empty(len(files)), []
         for i, (row, vector) in zip(range(len(files)), found, strict=True):
             described[i, :WIDTH], palettes[i] = vector[:WIDTH], vector[WIDTH:]
@@ -75,6 +72,15 @@ def sift(raw: Path, filter: Filter, workers: int, manifest: Path, features: Path
         return _write(_rows(first_pass, apart), filter, group, best, manifest)
 
 
+def _told(found: Iterator, what: str, count: int) -> Iterator:
+    """The same, with a bar that says how far it is where somebody sees it."""
+    if not sys.stderr.isatty():
+        return found
+    from tqdm import tqdm  # as long to import as to measure fifty pictures
+
+    return tqdm(found, what, count, unit="picture")
+
+
 def _clip(filter: Filter) -> "Clip | None":
     if filter.clip is None:
         return None
@@ -94,7 +100,7 @@ def _see(clip: "Clip", files: list[tuple[str, str]], hashes: list[str], describe
     """CLIP's features of all that is a picture (and has a hash) => `described`, beside what is there; zeros else."""
     seen = [i for i, text in enumerate(hashes) if text]
     found = clip.features(Path(files[i][0]) for i in seen)
-    for i, feature in zip(seen, tqdm(found, "clip", len(seen), unit="picture", disable=None), strict=True):
+    for i, feature in zip(seen, _told(found, "clip", len(seen)), strict=True):
         described[i, WIDTH:] = feature
 
 
@@ -115,12 +121,12 @@ def _write(rows: Iterator[dict], filter: Filter, group: list[int], best: dict, m
     counts: Counter[str] = Counter()
     unfinished = manifest.with_name(f".{manifest.name}.tmp")
     with unfinished.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n", extrasaction="ignore")
-        writer.writeheader()
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
         for i, row in enumerate(rows):
             done = _whole(row | {"index": i, "group": group[i]}, filter, best.get(group[i], (i, "")))
             counts[done["reason"].split(":")[0].split(" of ")[0]] += 1
-            writer.writerow(done)
+            writer.writerow([done[name] for name in COLUMNS])
     unfinished.replace(manifest)
     return counts
 
@@ -187,7 +193,7 @@ def _files(folder: Path, raw: Path) -> Iterator[tuple[str, str]]:
         if entry.is_dir(follow_symlinks=False):
             yield from _files(Path(entry.path), raw)
         else:
-            yield entry.path, Path(entry.path).relative_to(raw).as_posix()
+            yield entry.path, entry.path.removeprefix(f"{raw}{os.sep}")
 
 
 def _printable(name: str) -> str:

@@ -1,34 +1,44 @@
 """A row's numbers => usable or not, why, and how good."""
 
 import math
+from collections.abc import Iterator
 
 from stages.images.params import Filter
-from stages.images.quality.measure import FRAMED
+from stages.images.quality.ground import FRAMED
 
 TERMS = {"size": 1.0, "sharp": 2.0, "clean": 1.5, "plain": 2.0, "share": 1.5, "whole": 1.5, "typical": 1.5}
 
 
 def reason(row: dict, filter: Filter) -> str:
     """A row => the first reason to reject it, or "". From what is surest (no picture) to what is judged (its class)."""
+    return next(_reasons(row, filter), "")
+
+
+def _reasons(row: dict, filter: Filter) -> Iterator[str]:
     if row["problem"]:
-        return row["problem"]
+        yield row["problem"]
+        return
     shorter, longer = sorted((row["width"], row["height"]))
-    checks = (
-        (shorter < filter.min_side_px, f"small: {shorter} px, less than {filter.min_side_px}"),
-        (longer > filter.max_aspect * shorter, f"long: {longer / shorter:.1f} times as long as wide"),
-        (row["contrast"] < filter.min_contrast, f"empty: {row['contrast']:.0f} grey levels"),
-        (row["sharpness"] < filter.min_sharpness, f"blurred: sharpness {row['sharpness']:.2f}"),
-        ((row["jpeg_quality"] or 100) < filter.min_jpeg_quality, f"blocky: JPEG quality {row['jpeg_quality']}"),
-        (row["blocking"] > filter.max_blocking, f"blocky: {row['blocking']:.1f}"),
-        (row["noise"] > filter.max_noise, f"noisy: {row['noise']:.0f} grey levels"),
-        (_cut(row, filter), f"cut off: {row['touching'] or 0:.1f} sides"),
-        (row["marks"] > filter.max_marks, f"marked: {row['marks']} letters"),
-        (
-            row["class_distance"] is not None and row["class_distance"] > filter.max_class_distance,
-            f"off-class: {row['class_distance'] or 0:.1f} deviations",
-        ),
-    )
-    return next((words for bad, words in checks if bad), "")
+    if shorter < filter.min_side_px:
+        yield f"small: {shorter} px, less than {filter.min_side_px}"
+    if longer > filter.max_aspect * shorter:
+        yield f"long: {longer / shorter:.1f} times as long as wide"
+    if row["contrast"] < filter.min_contrast:
+        yield f"empty: {row['contrast']:.0f} grey levels"
+    if row["sharpness"] < filter.min_sharpness:
+        yield f"blurred: sharpness {row['sharpness']:.2f}"
+    if (row["jpeg_quality"] or 100) < filter.min_jpeg_quality:
+        yield f"blocky: JPEG quality {row['jpeg_quality']}"
+    if row["blocking"] > filter.max_blocking:
+        yield f"blocky: {row['blocking']:.1f}"
+    if row["noise"] > filter.max_noise:
+        yield f"noisy: {row['noise']:.0f} grey levels"
+    if _cut(row, filter):
+        yield f"cut off: {row['touching']:.1f} sides"
+    if row["marks"] > filter.max_marks:
+        yield f"marked: {row['marks']} letters"
+    if row["class_distance"] is not None and row["class_distance"] > filter.max_class_distance:
+        yield f"off-class: {row['class_distance']:.1f} deviations"
 
 
 def terms(row: dict, filter: Filter) -> dict[str, float]:

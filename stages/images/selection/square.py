@@ -4,7 +4,7 @@ import numpy as np
 from PIL import Image
 
 from stages.images.quality.decode import decode, flatten
-from stages.images.quality.measure import border, subject
+from stages.images.quality.ground import colour, planes, subject
 
 WHITE = (255, 255, 255)
 
@@ -34,9 +34,9 @@ def _ground(image: Image.Image, background: str) -> tuple[int, int, int]:
     if background == "white":
         return WHITE
     if image.mode != "RGBA":
-        return border(np.asarray(image))[0]
+        return colour(np.asarray(image))
     # What a transparent pixel's colour is, is chance (often black): only opaque borders have a colour.
-    return border(np.asarray(flatten(image, WHITE)))[0]
+    return colour(np.asarray(flatten(image, WHITE)))
 
 
 def _crop(image: Image.Image) -> tuple[int, int, int, int]:
@@ -44,7 +44,7 @@ def _crop(image: Image.Image) -> tuple[int, int, int, int]:
     side = min(image.size)
     small = image.resize((64, 64), Image.Resampling.BOX)
     pixels = np.asarray(small)
-    mask = subject(pixels, border(pixels)[0])
+    mask = subject(planes(pixels), np.array(colour(pixels)))
     rows, columns = np.nonzero(mask) if mask.any() else (np.array([31.5]), np.array([31.5]))
     left = (columns.mean() + 0.5) / 64 * image.width - side / 2
     top = (rows.mean() + 0.5) / 64 * image.height - side / 2
