@@ -35,8 +35,8 @@ def take(
         from stages.models.fused import attention as kernels
         from stages.models.fused import modules
 
-        ours = kernels.exact if exact else kernels.library
-        modules.fuse(denoiser, {"auto": ours, "sdpa": kernels.library, "xformers": kernels.xformers}[attention])
+        ours = kernels.exact if exact else kernels.standard
+        modules.fuse(denoiser, {"auto": ours, "sdpa": kernels.standard, "xformers": kernels.xformers}[attention])
         modules.fuse_text(text_encoder)
     elif attention == "xformers":
         denoiser.enable_xformers_memory_efficient_attention()

@@ -44,7 +44,7 @@ def apart(first: torch.Tensor, second: torch.Tensor | None) -> tuple[torch.Tenso
     return first.unbind(2) if second is None else (first, *second.unbind(2))
 
 
-def library(first: torch.Tensor, second: torch.Tensor | None) -> torch.Tensor:
+def standard(first: torch.Tensor, second: torch.Tensor | None) -> torch.Tensor:
     """Packed q, k, v => what PyTorch's attention gives (B M H D)."""
     return F.scaled_dot_product_attention(*(x.transpose(1, 2) for x in apart(first, second))).transpose(1, 2)
 
@@ -59,7 +59,7 @@ def xformers(first: torch.Tensor, second: torch.Tensor | None) -> torch.Tensor:
 def exact(first: torch.Tensor, second: torch.Tensor | None) -> torch.Tensor:
     """The same by the kernels below where they serve, else by the library's, in its strict mode if that is on."""
     if first.dtype.itemsize != 2 or first.shape[-1] > widest(first.device):
-        return library(first, second)
+        return standard(first, second)
     return Attention.apply(first, second)
 
 
