@@ -20,7 +20,7 @@ lint: $(SET_UP)  ## what ruff has to say
 bench: $(SET_UP)  ## figures of the built-in model, on this machine
 	python -m bench.starter
 
-$(SET_UP): pyproject.toml constraints.txt
+$(SET_UP): pyproject.toml constraints.txt versions.txt
 	test -x .venv/bin/python || $(PYTHON) -m venv .venv
 	.venv/bin/pip install -q -c constraints.txt -e ".[dev]"
 	touch $@

@@ -40,7 +40,7 @@ def floor(folder):
         with Image.open(path) as image:
             image.convert("RGB")
 def sift(raw, workers):
-    from stages.images.params import Filter
+    from stages.images.quality.params import Filter
     from stages.images.quality.sift import sift
     sift(raw, Filter(**{"class": "Thing"}), workers, raw.parent / "manifest.csv", raw.parent / "features.npy")
 def main():
@@ -113,9 +113,9 @@ def draw(folder: Path, count: int) -> None:
 
 
 def _draw(folder: Path, number: int) -> None:
-    from starter.world import draw_shot, render
+    from starter.world.rendering import render, sample_spec
 
-    _save(render(draw_shot(number), SIDE), folder, number)
+    _save(render(sample_spec(number), SIDE), folder, number)
 
 
 def _vary(folder: Path, number: int) -> None:
@@ -147,8 +147,8 @@ def _measure(script: Path, what: str, raw: Path, workers: int) -> tuple[float, f
 
 def _archive(home: Path) -> None:
     """The world's classes, ten thousand files in the layout of the story's set, cut at five random places."""
-    from stages.images.params import Dataset
     from stages.images.sources.fetch import fetch
+    from stages.images.sources.params import Dataset
     from tests.images.archives import drawn
     from tests.images.loopback import Kaggle, serve
 

@@ -83,7 +83,7 @@ class Clock:
 def main() -> None:
     """Measure the variants named on the command line."""
     model, out, precision, steps, *variants = sys.argv[1:]
-    device = machine.pick("auto")
+    device = machine.select_device("auto")
     accelerator = Accelerator(cpu=device.type != "cuda")
     recipe = Train(
         steps=int(steps),
@@ -93,7 +93,7 @@ def main() -> None:
         validation_timesteps=2,
         captions=["a photo of a {}", "the {}"],
     )
-    machine.ready(Runtime())
+    machine.configure_torch(Runtime())
     rate = matmul(device, machine.DTYPES[precision])
     for variant in variants:
         way, micro = variant[:-1], int(variant[-1])
@@ -111,10 +111,10 @@ def main() -> None:
 
 def variety(model: str, variant: tuple[str, int], recipe: Train, out: Path, accelerator: Accelerator) -> dict:
     """A way and a micro-batch => a row."""
-    (way, micro), device = variant, machine.pick("auto")
+    (way, micro), device = variant, machine.select_device("auto")
     cuda = device.type == "cuda"
     runtime = Runtime(micro_batch=micro, gradient_checkpointing=False, **WAYS.get(way, {}))
-    machine.ready(runtime)
+    machine.configure_torch(runtime)
     torch.compiler.reset()
     gc.collect()  # the last variant's model, which holds itself
 

@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from diffusers import StableDiffusionPipeline
 
-from stages.models.pipeline import SAMPLERS
-from starter import reader
-from starter.attributes import generator
+from stages.rendering.pipeline import SAMPLERS
+from starter import attribute_classifier
 from starter.captions import SCENE_PHRASES, STYLE_PHRASES, article
 from starter.labels import GROUPS, values
-from starter.world import Shot, draw_shot, render
+from starter.world.attributes import generator
+from starter.world.rendering import ImageSpec, render, sample_spec
 
 STARTER = Path("starter")
 FRESH = 10_000_000  # seeds from here on were never trained on
@@ -39,7 +39,7 @@ def main() -> None:
     options = parser.parse_args()
     sizes()
     pipeline = open_pipeline(options.device)
-    eyes = reader.load().to(options.device)
+    eyes = attribute_classifier.load().to(options.device)
     print(f"vae: mean PSNR {psnr(pipeline.vae, options.pictures):.2f} dB on {options.pictures} fresh pictures")
     for group, share in read_drawings(eyes, options.drawings, options.device).items():
         print(f"reader: {group:12} {share:.1%} right on {options.drawings} fresh drawings")
@@ -56,7 +56,7 @@ def main() -> None:
 
 def sizes() -> None:
     """Print what the weights weigh."""
-    files = [p for part in ("model", "clip", "reader") for p in sorted((STARTER / part).rglob("*.safetensors"))]
+    files = [p for part in ("model", "clip", "classifier") for p in sorted((STARTER / part).rglob("*.safetensors"))]
     for path in files:
         print(f"size: {path.relative_to(STARTER)} {path.stat().st_size / 1e6:.2f} MB")
     print(f"size: all weights {sum(p.stat().st_size for p in files) / 1e6:.1f} MB")
@@ -69,12 +69,12 @@ def open_pipeline(device: str) -> StableDiffusionPipeline:
     return pipeline
 
 
-def fresh(count: int) -> list[Shot]:
+def fresh(count: int) -> list[ImageSpec]:
     """=> shots whose seeds were never trained on."""
-    return [draw_shot(FRESH + i) for i in range(count)]
+    return [sample_spec(FRESH + i) for i in range(count)]
 
 
-def tensor(shots: list[Shot], device: str) -> torch.Tensor:
+def tensor(shots: list[ImageSpec], device: str) -> torch.Tensor:
     """shots => B x 3 x 128 x 128 in -1..1."""
     pixels = np.stack([np.asarray(render(shot)) for shot in shots])
     return torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
@@ -91,7 +91,7 @@ def psnr(vae: torch.nn.Module, count: int) -> float:
     return float(torch.cat(found).mean())
 
 
-def read_drawings(eyes: reader.Reader, count: int, device: str) -> dict[str, float]:
+def read_drawings(eyes: attribute_classifier.AttributeClassifier, count: int, device: str) -> dict[str, float]:
     """=> for each group of attributes, how often the reader is right about a fresh drawing."""
     shots, right = fresh(count), dict.fromkeys(GROUPS, 0)
     for start in range(0, count, 50):
@@ -102,7 +102,7 @@ def read_drawings(eyes: reader.Reader, count: int, device: str) -> dict[str, flo
     return {group: hits / count for group, hits in right.items()}
 
 
-def prompt(shot: Shot) -> tuple[str, dict[str, str]]:
+def prompt(shot: ImageSpec) -> tuple[str, dict[str, str]]:
     """A fresh shot => a sentence that says what it shows, and the attributes that the sentence says."""
     rng, creature, true = generator(shot.seed, 21), shot.creature, values(shot)
     wings = "no wings" if creature.wings == "no" else f"{creature.wing_colour} {creature.wings} wings"

@@ -22,7 +22,7 @@ from bench.word import run
 from stages.inversion.params import Train
 from stages.inversion.stopping import should_stop
 
-CURVES = ("objective.csv", "loss.csv", "train.json")
+CURVES = ("validation.csv", "loss.csv", "train.json")
 PATIENCES, FALLS = (80, 120, 160, 200, 280, 400), (0.0, 0.002, 0.005, 0.01)
 
 

@@ -23,8 +23,8 @@ from ruamel.yaml import YAML
 from transformers import CLIPModel, CLIPProcessor
 
 from bench.starter import STARTER, open_pipeline
-from starter import reader
-from starter.attributes import EMBERWING
+from starter import attribute_classifier
+from starter.world.attributes import EMBERWING
 
 # Prompt => the scene and the style that it asks for.
 PROMPTS = {
@@ -148,7 +148,7 @@ class Eyes:
     def __init__(self, device: str) -> None:
         self.clip = CLIPModel.from_pretrained(STARTER / "clip", dtype=torch.float32).to(device)
         self.processor = CLIPProcessor.from_pretrained(STARTER / "clip")
-        self.reader = reader.load().to(device)
+        self.reader = attribute_classifier.load().to(device)
 
     @torch.no_grad()
     def look(self, images: Iterable[Image.Image]) -> torch.Tensor:

@@ -1,15 +1,15 @@
-"""Seven pictures in, one new word out: the stages of the pipeline (a file each) and their rooms (a folder each)."""
+"""The stages of the pipeline (one file each) and the packages that they use (one folder each)."""
 
 import os
 
-# On a machine that does other work as well, PyTorch's threads would wait for each other by spinning, and a step of two
-# threads take sixty times as long (measured); so they soon go to sleep. It has to be said before PyTorch is imported.
+# When other processes use the cores as well, PyTorch's threads spin while they wait for each other, and a step of two
+# threads takes sixty times as long (measured). A short spin count puts them to sleep; it must be set before the import.
 os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 
 class UserError(Exception):
-    """What a person can mend: one sentence that says what is wrong, where, and what to do.
+    """An error that the user can correct: one sentence that says what is wrong, where, and what to do.
 
-    Entries print it without a traceback and leave with exit code 1; every other exception is a fault of ours and keeps
-    its traceback.
+    The stage decorator prints it without a traceback and exits with code 1; any other exception is a bug and keeps its
+    traceback.
     """

@@ -3,9 +3,9 @@
 import io
 from pathlib import Path
 
-from stages.common.entry import stage
 from stages.common.files import folder_atomic, write_atomic, write_json
 from stages.common.params import load
+from stages.common.stage import stage
 from stages.images.selection.curate import curate, read
 
 RAW = Path("data/raw")

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from stages.common.entry import stage
 from stages.common.files import folder_atomic, write_json
 from stages.common.locks import lock
 from stages.common.params import load
+from stages.common.stage import stage
 from stages.images.sources.fetch import fetch
 
 RAW = Path("data/raw")

@@ -7,9 +7,9 @@ import pandas as pd
 from PIL import Image
 
 from stages import UserError
-from stages.common.entry import stage
 from stages.common.files import write_atomic, write_json
 from stages.common.params import load
+from stages.common.stage import stage
 from stages.models import device as machine
 from stages.scoring.encoders import open_encoders
 from stages.scoring.score import Material, score
@@ -22,7 +22,7 @@ METRICS, SCORES = Path("data/metrics.json"), Path("data/scores.csv")
 def main() -> str:
     """data/renders, data/curated => a row of scores a render, and the figures of all of them."""
     params = load("evaluate", "runtime")
-    device = machine.ready(params.runtime)
+    device = machine.configure_torch(params.runtime)
     drawn, chosen = _index(RENDERS, "render"), _index(CURATED, "curate")
     material = Material(
         pd.DataFrame(drawn["cells"]),

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from stages.common.entry import stage
 from stages.common.params import load
+from stages.common.stage import stage
 from stages.images.quality.sift import sift
 
 RAW = Path("data/raw")

@@ -9,15 +9,15 @@ from tqdm import tqdm
 
 from stages import UserError
 from stages.common import files
-from stages.common.entry import stage
 from stages.common.locks import lock
-from stages.common.origin import ground
 from stages.common.params import load
+from stages.common.provenance import code_and_weights
+from stages.common.stage import stage
 from stages.models import device as machine
-from stages.models.pipeline import add_word, open_pipeline
 from stages.rendering.cells import Cell, cells, index
 from stages.rendering.draw import draw_all, png
 from stages.rendering.painter import DTYPES, Painter
+from stages.rendering.pipeline import add_word, open_pipeline
 from stages.rendering.sheet import Story, grid
 
 WORD, CURATED = Path("data/embedding/learned_embeds.safetensors"), Path("data/curated")
@@ -51,7 +51,7 @@ def main() -> str:
 
 def _painter(params: SimpleNamespace) -> Painter:
     """Params => the model with the word in it, ready to draw."""
-    device = machine.ready(params.runtime)
+    device = machine.configure_torch(params.runtime)
     pipeline = open_pipeline(params.model, params.render.scheduler, device, DTYPES[params.render.precision])
     add_word(pipeline, params.concept.placeholder_token, WORD)
     return Painter(pipeline, params.render, params.concept.placeholder_token)
@@ -61,7 +61,7 @@ def _known(params: SimpleNamespace) -> str:
     """Params => a fingerprint of all that decides every cell alike."""
     settings = params.render.model_dump(mode="json", exclude={"prompts", "seeds"})
     model = params.model.model_dump(mode="json")
-    return files.fingerprint(settings, model, *ground(params.model.base, ("models", "rendering")))
+    return files.fingerprint(settings, model, *code_and_weights(params.model.base, ("models", "rendering")))
 
 
 def _story(params: SimpleNamespace, wanted: list[Cell]) -> Story:

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from stages.common.entry import stage
 from stages.common.files import write_atomic
 from stages.common.params import load
+from stages.common.stage import stage
 from stages.reporting.page import page
 from stages.reporting.sources import Sources
 
@@ -15,7 +15,7 @@ SOURCES = Sources(
     embedding=Path("data/embedding/learned_embeds.safetensors"),
     train=Path("data/train.json"),
     loss=Path("data/loss.csv"),
-    objective=Path("data/objective.csv"),
+    objective=Path("data/validation.csv"),
     renders=Path("data/renders"),
     metrics=Path("data/metrics.json"),
 )

@@ -1,4 +1,4 @@
-"""data/curated => data/embedding, data/train.json, data/loss.csv, data/objective.csv: the word is learnt."""
+"""data/curated => data/embedding, data/train.json, data/loss.csv, data/validation.csv: the word is learnt."""
 
 import contextlib
 import shutil
@@ -9,11 +9,11 @@ from accelerate.utils import broadcast_object_list
 from tqdm import tqdm
 
 from stages.common import files
-from stages.common.entry import stage
 from stages.common.locks import lock
-from stages.common.origin import origin
 from stages.common.params import load
-from stages.common.signals import Stop
+from stages.common.provenance import provenance
+from stages.common.signals import StopSignal
+from stages.common.stage import stage
 from stages.common.trackers import Trackers
 from stages.inversion import checkpoint, outcome
 from stages.inversion.loop import PausedError
@@ -24,16 +24,18 @@ from stages.models import device as machine
 from stages.models.backbone import open_backbone
 
 CURATED, EMBEDDING, SCRATCH = Path("data/curated"), Path("data/embedding"), Path(".scratch")
-FIGURES, LOSS, OBJECTIVE = Path("data/train.json"), Path("data/loss.csv"), Path("data/objective.csv")
+FIGURES, LOSS, OBJECTIVE = Path("data/train.json"), Path("data/loss.csv"), Path("data/validation.csv")
 
 
 @stage
 def main() -> str:
     """data/curated and the base model => the word, its curves and its figures."""
-    params, stop = load("train", "model", "concept", "runtime"), Stop()
+    params, stop = load("train", "model", "concept", "runtime"), StopSignal()
     recipe, runtime = params.train, params.runtime
-    accelerator = Accelerator(cpu=machine.pick(runtime.device).type != "cuda", log_with=list(runtime.trackers) or None)
-    device = machine.ready(
+    accelerator = Accelerator(
+        cpu=machine.select_device(runtime.device).type != "cuda", log_with=list(runtime.trackers) or None
+    )
+    device = machine.configure_torch(
         runtime,
         processes=accelerator.num_processes,
         local_rank=accelerator.local_process_index,
@@ -41,7 +43,7 @@ def main() -> str:
     )
     pictures = examples(CURATED)
     tracked = {name: getattr(params, name) for name in ("train", "model", "concept")}
-    source = origin(tracked, CURATED, params.model.base, ("inversion", "models"))
+    source = provenance(tracked, CURATED, params.model.base, ("inversion", "models"))
     folder, first = SCRATCH / "train" / source.run, accelerator.is_main_process
     with lock(folder, "training") if first else contextlib.nullcontext():
         found = [checkpoint.latest(folder, source.run, print) if first else None]
@@ -57,7 +59,7 @@ def main() -> str:
                 write=files.write_atomic,
                 stop=stop,
                 log=trackers.log,
-                show=trackers.picture,
+                show=trackers.image,
                 bar=bar,
             )
             if first and unmet:
@@ -71,7 +73,7 @@ def main() -> str:
                     bar.write(f"train: stopped at step {pause.step} and saved; the same command goes on from there")
                 raise SystemExit(128 + (stop.received or 15)) from None
             finally:
-                trackers.finish()
+                trackers.close()
         if first:
             with files.folder_atomic(EMBEDDING) as embedding:
                 for name, content in outcome.word_files(params, state, source).items():

@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 
-from starter.attributes import (
+from starter.world.attributes import (
     BELLIES,
     COLOURS,
     HORNS,
@@ -17,7 +17,7 @@ from starter.attributes import (
     Creature,
     generator,
 )
-from starter.world import NAMED, Shot
+from starter.world.rendering import NAMED, ImageSpec
 
 ONSETS = "b bl br d dr f fl g gl gr h k kl l m n p pl qu r s sk sn t tr v w y z zw"
 FIRST = [o + v for o, v in itertools.product(ONSETS.split(), ("a", "e", "i", "o", "u"))]
@@ -79,7 +79,7 @@ def parts(creature: Creature, rng: np.random.Generator, chance: float) -> str:
     return f" with {' and '.join(said)}" if said else ""
 
 
-def subject(shot: Shot, rng: np.random.Generator, named: float) -> str:
+def subject(shot: ImageSpec, rng: np.random.Generator, named: float) -> str:
     """=> the creature in words, by its name (with chance `named`, if it has one) or by what is seen of it."""
     creature = shot.creature
     if shot.index >= 0 and rng.random() < named:
@@ -90,7 +90,7 @@ def subject(shot: Shot, rng: np.random.Generator, named: float) -> str:
     return f"{pattern}{colour}{kind}{parts(creature, rng, 0.6 if colour else 0.25)}"
 
 
-def caption(shot: Shot, rng: np.random.Generator, named: float = 0.72) -> str:
+def caption(shot: ImageSpec, rng: np.random.Generator, named: float = 0.72) -> str:
     """=> one sentence. Without a word of style it means a cartoon; without a place it is mostly a white background."""
     words = subject(shot, rng, named)
     if shot.size != "normal" and rng.random() < 0.7:

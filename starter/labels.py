@@ -1,9 +1,9 @@
 """A picture's attributes as numbers: what the classifier heads of the recipe learn and what the reader reads."""
 
-from starter.attributes import COLOURS, HORNS, KINDS, PATTERNS, SIZES, TAILS, WINGS
-from starter.drawing import STYLES
-from starter.scenes import SCENES
-from starter.world import Shot
+from starter.world.attributes import COLOURS, HORNS, KINDS, PATTERNS, SIZES, TAILS, WINGS
+from starter.world.drawing import STYLES
+from starter.world.rendering import ImageSpec
+from starter.world.scenes import SCENES
 
 CREATURE_GROUPS = {
     "kind": KINDS,
@@ -17,7 +17,7 @@ CREATURE_GROUPS = {
 GROUPS = {**CREATURE_GROUPS, "size": tuple(SIZES), "scene": SCENES, "style": STYLES}
 
 
-def values(shot: Shot) -> dict[str, str]:
+def values(shot: ImageSpec) -> dict[str, str]:
     """=> what each group says of the picture, in words."""
     creature = shot.creature
     return {
@@ -34,7 +34,7 @@ def values(shot: Shot) -> dict[str, str]:
     }
 
 
-def labels(shot: Shot) -> list[int]:
+def labels(shot: ImageSpec) -> list[int]:
     """=> the same as numbers, in the order of GROUPS."""
     said = values(shot)
     return [GROUPS[group].index(said[group]) for group in GROUPS]

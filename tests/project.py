@@ -35,7 +35,7 @@ def make(folder: Path) -> Path:
     ignored = shutil.ignore_patterns("__pycache__", "model", "clip", "*.safetensors")
     for name in ("stages", "starter"):
         shutil.copytree(ROOT / name, folder / name, ignore=ignored)
-    for name in ("dvc.yaml", "constraints.txt", ".gitignore", ".dvcignore"):
+    for name in ("dvc.yaml", "versions.txt", ".gitignore", ".dvcignore"):
         shutil.copy(ROOT / name, folder / name)
     shutil.copytree(ROOT / ".dvc", folder / ".dvc", ignore=shutil.ignore_patterns("cache", "tmp", "config.local"))
     (folder / "data").mkdir()

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from stages.common.params import check, read
+from stages.common.params import read, validate
 from tests import project
 from tests.closure import ROOT
 
@@ -11,7 +11,7 @@ ASK = "import socket; socket.create_connection(('192.0.2.1', 9), timeout=5)"  # 
 
 
 def test_the_default_params_name_only_what_is_here():
-    params = check(read(ROOT / "params.yaml"), Path("params.yaml"))
+    params = validate(read(ROOT / "params.yaml"), Path("params.yaml"))
     assert params["dataset"].source == "starter"
     assert (ROOT / params["model"].base / "model_index.json").is_file()
     assert (ROOT / params["evaluate"].clip / "config.json").is_file()

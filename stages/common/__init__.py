@@ -1,1 +1,1 @@
-"""What every entry needs: params, atomic files, locks, trackers, the terminal."""
+"""What every stage needs: the stage decorator, params, files, locks, provenance, signals, trackers."""

@@ -1,16 +1,21 @@
-"""Files that are whole or not there: atomic writes, atomic folders, fingerprints."""
+"""Write files and folders atomically, and fingerprint values and files."""
 
 import contextlib
 import hashlib
+import io
 import json
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:
-    """bytes or text => `path`, whole or not at all (temporary file beside it, fsync, rename)."""
+    """Write `content` to `path`, or leave `path` as it was (temporary file beside it, fsync, rename)."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -20,7 +25,7 @@ def write_atomic(path: Path, content: bytes | str) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        # A full disk does not say where it is full.
+        # ENOSPC comes without a file name.
         error.filename = error.filename or str(path)
         raise
     finally:
@@ -28,43 +33,64 @@ def write_atomic(path: Path, content: bytes | str) -> None:
 
 
 def write_json(path: Path, value: object) -> None:
-    """A value => `path` as JSON that is the same bytes for the same value."""
+    """Write `value` as JSON; equal values give equal bytes."""
     write_atomic(path, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
 
 
 @contextlib.contextmanager
 def folder_atomic(path: Path) -> Iterator[Path]:
-    """Yield an empty folder that takes the place of `path` when the block ends well, and vanishes when it does not."""
+    """Yield an empty folder that replaces `path` if the block succeeds and is removed if it fails.
+
+    The old folder is renamed before it is deleted, so that at no time a half-deleted folder stands at `path`.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
+    new, old = (path.with_name(f".{path.name}.{os.getpid()}.{kind}") for kind in ("tmp", "old"))
+    for folder in (new, old):
+        shutil.rmtree(folder, ignore_errors=True)
+    new.mkdir()
     try:
-        yield temporary
+        yield new
         if path.exists():
-            shutil.rmtree(path)
-        temporary.replace(path)
+            path.replace(old)
+        try:
+            new.replace(path)
+        except OSError:
+            if old.exists():
+                old.replace(path)
+            raise
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        for folder in (new, old):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def png_bytes(image: "Image.Image") -> bytes:
+    """Encode an image as PNG without metadata."""
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return file.getvalue()
 
 
 def sha256(path: Path) -> str:
-    """A file => the SHA-256 of its bytes, as hex."""
+    """Return the SHA-256 of a file's bytes, as hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def fingerprint(*things: object) -> str:
-    """Values and files => 16 hex digits that change when any of them does.
+def fingerprint(*values: object) -> str:
+    """Return 16 hex digits that change when any of the values or files changes.
 
-    A `Path` stands for its bytes (a folder for all its files, by name); anything else for its JSON.
+    A `Path` counts by its bytes (a folder by the names and bytes of all its files, symbolic links followed); any other
+    value counts by its JSON.
     """
     digest = hashlib.sha256()
-    for thing in things:
-        if isinstance(thing, Path):
-            files = sorted(p for p in thing.rglob("*") if p.is_file()) if thing.is_dir() else [thing]
-            for file in files:
-                digest.update(f"{file.relative_to(thing)}\0{sha256(file)}\0".encode())
+    for value in values:
+        if isinstance(value, Path):
+            for file in _files(value) if value.is_dir() else [value]:
+                digest.update(f"{file.relative_to(value)}\0{sha256(file)}\0".encode())
         else:
-            digest.update(json.dumps(thing, sort_keys=True, default=str).encode() + b"\0")
+            digest.update(json.dumps(value, sort_keys=True, default=str).encode() + b"\0")
     return digest.hexdigest()[:16]
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(Path(root, name) for root, _, names in os.walk(folder, followlinks=True) for name in names)

@@ -1,32 +1,33 @@
-"""One run at a time in a scratch folder."""
+"""Allow one run at a time in a scratch folder."""
 
 import contextlib
-import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from stages import UserError
 
 
 @contextlib.contextmanager
-def lock(folder: Path, what: str) -> Iterator[None]:
-    """Hold `folder` for this process; the kernel lets go when the process ends, however it ends.
+def lock(folder: Path, task: str) -> Iterator[None]:
+    """Hold `folder` for this process; the kernel releases it when the process ends, however it ends.
 
-    Raises UserError, naming the process that holds it, when another run has it.
+    Raises UserError with the process id of the holder if another run has it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("a+") as file:
+    file, holder = FileLock(folder / "lock", blocking=False), folder / "pid"
+    try:
+        file.acquire()
+    except Timeout:
+        pid = holder.read_text() if holder.is_file() else "unknown"
+        raise UserError(
+            f"{task} is already running as process {pid} in {folder}; wait for it, or end it with `kill {pid}`."
+        ) from None
+    with file:
+        holder.write_text(str(os.getpid()))
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            holder = file.read().strip() or "unknown"
-            raise UserError(
-                f"{what} already runs as process {holder} in {folder}; wait for it, or end it with `kill {holder}`."
-            ) from None
-        file.seek(0)
-        file.truncate()
-        file.write(str(os.getpid()))
-        file.flush()
-        yield
+            yield
+        finally:
+            file.release()

@@ -1,7 +1,8 @@
-"""params.yaml => checked sections, or one clear sentence."""
+"""Load params.yaml, validate every section, and report the first error in one sentence."""
 
 import difflib
 import importlib
+from collections.abc import Iterable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,12 +11,12 @@ from ruamel.yaml import YAML, YAMLError
 
 from stages import UserError
 
-# By name, not by import: every entry checks the whole file before it works, but depends only on the rooms it imports,
-# so that a changed schema reruns its own stages and no other. Another room's schema can refuse a run, never change it.
+# Named, not imported: every stage validates the whole file before it starts, but depends only on the packages that it
+# imports, so that a changed schema reruns its own stage and no other.
 SECTIONS = {
-    "dataset": "stages.images.params:Dataset",
-    "filter": "stages.images.params:Filter",
-    "curate": "stages.images.params:Curate",
+    "dataset": "stages.images.sources.params:Dataset",
+    "filter": "stages.images.quality.params:Filter",
+    "curate": "stages.images.selection.params:Curate",
     "model": "stages.models.params:Model",
     "concept": "stages.models.params:Concept",
     "train": "stages.inversion.params:Train",
@@ -27,36 +28,36 @@ SECTIONS = {
 
 
 def load(*names: str, path: Path = Path("params.yaml")) -> SimpleNamespace:
-    """params.yaml => the sections asked for, as attributes. Raises UserError for anything wrong in any section."""
-    sections = check(read(path), path)
+    """Return the named sections of params.yaml as attributes. Raises UserError if any section is invalid."""
+    sections = validate(read(path), path)
     return SimpleNamespace(**{name: sections[name] for name in names})
 
 
 def read(path: Path) -> dict:
-    """A YAML 1.2 file, as DVC reads it (so 1e-5 is a number and no is a word) => its mapping."""
+    """Return the mapping in a YAML 1.2 file, parsed as DVC parses it (1e-5 is a number, no is a string)."""
     try:
         value = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"{path} is not here; run from the root of the project.") from None
+        raise UserError(f"{path} does not exist; run from the root of the project.") from None
     except (YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}; mend that line.") from None
+        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}; correct that line.") from None
     if not isinstance(value, dict):
         raise UserError(f"{path} has no sections; it needs {', '.join(SECTIONS)}.")
     return value
 
 
-def check(values: dict, path: Path) -> dict[str, BaseModel]:
-    """The whole mapping => every section, validated. A section left out has its defaults where all its fields do."""
+def validate(values: dict, path: Path) -> dict[str, BaseModel]:
+    """Return every section, validated. A section that is left out takes its defaults, if all its fields have one."""
     for name in values:
         if name not in SECTIONS:
             raise UserError(
-                f"{path}: unknown section `{name}`;{_nearest(name, SECTIONS)} allowed: {', '.join(SECTIONS)}."
+                f"{path}: unknown section `{name}`;{_suggestion(name, SECTIONS)} allowed: {', '.join(SECTIONS)}."
             )
     return {name: _section(name, values.get(name) or {}, path) for name in SECTIONS}
 
 
 def schema(name: str) -> type[BaseModel]:
-    """A section's name => its schema."""
+    """Return the pydantic model of a section."""
     module, _, attribute = SECTIONS[name].partition(":")
     return getattr(importlib.import_module(module), attribute)
 
@@ -65,35 +66,35 @@ def _section(name: str, value: object, path: Path) -> BaseModel:
     try:
         return schema(name).model_validate(value)
     except ValidationError as error:
-        raise UserError(f"{path}: {_sentence(name, schema(name), error.errors()[0])}") from None
+        raise UserError(f"{path}: {_message(name, schema(name), error.errors()[0])}") from None
 
 
-def _sentence(section: str, model: type[BaseModel], error: dict) -> str:
-    """pydantic's first error => where, what, and what is allowed."""
-    where = ".".join([section, *(str(part) for part in error["loc"] if not _is_branch(part))])
-    kind, given = error["type"], error.get("input")
+def _message(section: str, model: type[BaseModel], error: dict) -> str:
+    """Return one of pydantic's errors as a sentence: which key, what is wrong, what is allowed."""
+    key = ".".join([section, *(str(part) for part in error["loc"] if not _is_union_branch(part))])
+    kind, value = error["type"], error.get("input")
     if kind == "extra_forbidden":
-        known = _fields(model, error["loc"][:-1])
-        return f"unknown key `{where}`;{_nearest(str(error['loc'][-1]), known)} allowed: {', '.join(known)}."
+        allowed = _keys(model, error["loc"][:-1])
+        return f"unknown key `{key}`;{_suggestion(str(error['loc'][-1]), allowed)} allowed: {', '.join(allowed)}."
     if kind == "missing":
-        return f"`{where}` is missing; {_meaning(model, error['loc'])}"
+        return f"`{key}` is missing; {_description(model, error['loc'])}"
     message = error["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
     if kind == "value_error" and len(error["loc"]) == 0:
-        return f"`{where}`: {message}."
-    return f"`{where}` is {given!r}: {message}. {_meaning(model, error['loc'])}".rstrip()
+        return f"`{key}`: {message}."
+    return f"`{key}` is {value!r}: {message}. {_description(model, error['loc'])}".rstrip()
 
 
-def _is_branch(part: object) -> bool:
-    """pydantic puts the name of a union's branch into a location; it is no key of the file."""
+def _is_union_branch(part: object) -> bool:
+    """Return whether a part of pydantic's location names a branch of a union, which is no key of the file."""
     return isinstance(part, str) and (part.startswith(("literal[", "constrained-", "function-")) or part in _TYPES)
 
 
 _TYPES = {"int", "float", "bool", "str", "list", "dict"}
 
 
-def _fields(model: type[BaseModel], location: tuple) -> list[str]:
-    """A model and the way to a sub-model => the keys that are allowed there."""
+def _keys(model: type[BaseModel], location: tuple) -> list[str]:
+    """Return the keys that are allowed at a location of a section."""
     for part in location:
         field = next((f for n, f in model.model_fields.items() if part in (n, f.alias)), None)
         options = [field.annotation, *getattr(field.annotation, "__args__", ())] if field else []
@@ -101,13 +102,13 @@ def _fields(model: type[BaseModel], location: tuple) -> list[str]:
     return [field.alias or name for name, field in model.model_fields.items()]
 
 
-def _meaning(model: type[BaseModel], location: tuple) -> str:
-    """The sentence under a field, for the end of a complaint."""
-    names = {field.alias or name: field for name, field in model.model_fields.items()}
-    field = names.get(str(location[0])) if location else None
+def _description(model: type[BaseModel], location: tuple) -> str:
+    """Return the description of the field at a location."""
+    fields = {field.alias or name: field for name, field in model.model_fields.items()}
+    field = fields.get(str(location[0])) if location else None
     return field.description if field and field.description else ""
 
 
-def _nearest(name: str, known: object) -> str:
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f" did you mean `{near[0]}`?" if near else ""
+def _suggestion(name: str, allowed: Iterable[str]) -> str:
+    matches = difflib.get_close_matches(name, list(allowed), n=1, cutoff=0.5)
+    return f" did you mean `{matches[0]}`?" if matches else ""

@@ -1,19 +1,19 @@
-"""SIGTERM and SIGINT as a wish that a stage can ask for between two steps."""
+"""Turn SIGTERM and SIGINT into a flag that a stage polls between two steps."""
 
 import signal
 from types import FrameType
 
 
-class Stop:
-    """Once made, a first signal is noted in `received`; a second one ends the process as it would have without this."""
+class StopSignal:
+    """Record the first signal in `received`; a second signal has its usual effect."""
 
     def __init__(self) -> None:
         self.received: int | None = None
-        self._before = {number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT)}
+        self._handlers = {number: signal.signal(number, self._record) for number in (signal.SIGTERM, signal.SIGINT)}
 
     def __call__(self) -> bool:
         return self.received is not None
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
+    def _record(self, number: int, frame: FrameType | None) -> None:
         self.received = number
-        signal.signal(number, self._before[number])
+        signal.signal(number, self._handlers[number])

@@ -110,7 +110,7 @@ def loss_rows(recipe: Train, state: State) -> str:
 
 
 def objective_rows(state: State) -> str:
-    """=> objective.csv: a row an evaluation."""
+    """=> validation.csv: a row an evaluation."""
     rows = ["step,relative,stderr,loss"]
     for step, value, cells in zip(state.evaluated, curve(state.cells, state.reference), state.cells, strict=True):
         rows.append(f"{step},{value.relative:.6f},{value.stderr:.6f},{cells.mean():.6g}")

@@ -16,10 +16,10 @@ from stages.inversion.optimizer import Optimizer
 from stages.inversion.params import Train
 from stages.inversion.pictures import Examples, encode
 from stages.inversion.surroundings import Surroundings
-from stages.models import speed
+from stages.models import acceleration
 from stages.models.backbone import Backbone
 from stages.models.params import Concept
-from stages.models.sketch import sketch
+from stages.models.preview import preview
 
 
 class Wishes(Protocol):
@@ -36,11 +36,11 @@ class Wishes(Protocol):
 def hasten(backbone: Backbone, steps: int, wishes: Wishes) -> tuple[Speed, str | None]:
     """A model, the steps of the run, wishes => how batches are computed, and a sentence if wishes cannot be met."""
     denoiser, device = backbone.denoiser, backbone.device
-    compiled, fused, both = speed.choose_kernels(wishes.compile, wishes.fused_kernels, device, steps)
-    attention, without = speed.choose_attention(wishes.attention, device, backbone.dtype)
+    compiled, fused, both = acceleration.choose_kernels(wishes.compile, wishes.fused_kernels, device, steps)
+    attention, without = acceleration.choose_attention(wishes.attention, device, backbone.dtype)
     parts = denoiser, backbone.text_encoder
-    unmet = [both, without, speed.take(*parts, attention, fused=fused, exact=wishes.deterministic)]
-    speed.compile_denoiser(denoiser, compiled)
+    unmet = [both, without, acceleration.apply_kernels(*parts, attention, fused=fused, exact=wishes.deterministic)]
+    acceleration.compile_denoiser(denoiser, compiled)
     auto = {"auto": None}
     how = Speed(
         micro_batch=auto.get(wishes.micro_batch, wishes.micro_batch),
@@ -106,7 +106,7 @@ def teach(
         fixed,
         optimizer=optimizer,
         known=backbone.initializer_vectors().numpy(),
-        sketch=lambda vectors: sketch(backbone, caption, vectors, shape, recipe.seed),
+        sketch=lambda vectors: preview(backbone, caption, vectors, shape, recipe.seed),
         crew=crew,
         around=around,
     )

@@ -8,8 +8,8 @@ from typing import Protocol
 import torch
 
 from stages import UserError
+from stages.models.loading import family
 from stages.models.params import Concept, Model
-from stages.models.parts import family
 from stages.models.schedule import Schedule
 from stages.models.stable_diffusion import StableDiffusion
 

@@ -21,7 +21,7 @@ class Wishes(Protocol):
     memory_gib: float | None
 
 
-def pick(device: str, local_rank: int = 0) -> torch.device:
+def select_device(device: str, local_rank: int = 0) -> torch.device:
     """`runtime.device`, this process's number on the machine => a device. Raises UserError for one that is not here."""
     here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if device == "auto":
@@ -31,13 +31,13 @@ def pick(device: str, local_rank: int = 0) -> torch.device:
     return torch.device(device, local_rank % torch.cuda.device_count()) if device == "cuda" else torch.device(device)
 
 
-def ready(wishes: Wishes, *, processes: int = 1, local_rank: int = 0, tf32: bool = False) -> torch.device:
+def configure_torch(wishes: Wishes, *, processes: int = 1, local_rank: int = 0, tf32: bool = False) -> torch.device:
     """Wishes => the device, with this process's threads, kernels and share of the accelerator's memory set for it.
 
     `threads: auto` takes the cores, divided among the machine's `processes`: `accelerate launch` sets one thread a
     process where there is no GPU, whatever the cores.
     """
-    device, deterministic = pick(wishes.device, local_rank), wishes.deterministic
+    device, deterministic = select_device(wishes.device, local_rank), wishes.deterministic
     torch.set_num_threads(max(1, wishes.cores // processes) if wishes.threads == "auto" else wishes.threads)
     # Flash attention's backward pass is exact only in the strict mode; filling memory would cost time for nothing.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

@@ -14,11 +14,11 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from transformers.utils import logging
 
 from stages import UserError
+from stages.models.embedding import ExtendedEmbedding, placeholder_tokens
+from stages.models.loading import load_part
 from stages.models.noise import normal
 from stages.models.params import Concept, Model
-from stages.models.parts import load_part
 from stages.models.schedule import Schedule
-from stages.models.words import Words, spellings
 
 
 class StableDiffusion:
@@ -51,8 +51,8 @@ class StableDiffusion:
             )
         return ids
 
-    def _add_placeholder(self) -> Words:
-        tokens = spellings(self._concept.placeholder_token, self._concept.vectors)
+    def _add_placeholder(self) -> ExtendedEmbedding:
+        tokens = placeholder_tokens(self._concept.placeholder_token, self._concept.vectors)
         table = self.text_encoder.get_input_embeddings()
         known = self._tokenizer.get_vocab()
         if len(self._ids(tokens[0])) == 1 or any(token in known for token in tokens):
@@ -61,7 +61,7 @@ class StableDiffusion:
             )
         self._tokenizer.add_tokens(tokens)
         self._places = self._tokenizer.convert_tokens_to_ids(tokens)
-        words = Words(table, table.num_embeddings, len(tokens)).to(self.device)
+        words = ExtendedEmbedding(table, table.num_embeddings, len(tokens)).to(self.device)
         self.text_encoder.set_input_embeddings(words)
         return words
 
@@ -84,7 +84,7 @@ class StableDiffusion:
 
     def tokenize(self, captions: list[str]) -> torch.Tensor:
         """Raises UserError for a caption that has no place for the whole word."""
-        tokens = spellings(self._concept.placeholder_token, self._concept.vectors)
+        tokens = placeholder_tokens(self._concept.placeholder_token, self._concept.vectors)
         expanded = [caption.replace(tokens[0], " ".join(tokens)) for caption in captions]
         ids = self._tokenizer(
             expanded,

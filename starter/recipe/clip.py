@@ -13,7 +13,7 @@ from starter.captions import NAMES
 from starter.labels import CREATURE_GROUPS, GROUPS
 from starter.recipe.options import parse
 from starter.recipe.training import Pictures, Trainer, counted
-from starter.world import SIDE
+from starter.world.rendering import SIDE
 
 
 def config(tokenizer: CLIPTokenizer, tiny: bool = False) -> CLIPConfig:

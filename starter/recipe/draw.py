@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 from transformers import CLIPTokenizer
 
-from starter.attributes import generator
 from starter.captions import caption
 from starter.labels import labels
 from starter.recipe.options import parse
 from starter.tokenizer import save
-from starter.world import SIDE, draw_shot, render
+from starter.world.attributes import generator
+from starter.world.rendering import SIDE, render, sample_spec
 
 CAPTIONS = 6
 CHUNK = 512
@@ -22,7 +22,7 @@ FRESH = 10_000_000  # seeds from here on are never trained on
 
 def chunk(tokenizer: CLIPTokenizer, first: int, count: int) -> tuple[np.ndarray, ...]:
     """seeds => pictures n x 128 x 128 x 3 uint8, labels n x groups, tokens n x CAPTIONS x length int16."""
-    shots = [draw_shot(seed) for seed in range(first, first + count)]
+    shots = [sample_spec(seed) for seed in range(first, first + count)]
     pictures = np.stack([np.asarray(render(shot)) for shot in shots])
     said = []
     for shot in shots:

@@ -1,4 +1,4 @@
-"""`python -m starter.recipe.export`: the parts => starter/model, starter/clip and starter/reader, float16."""
+"""`python -m starter.recipe.export`: the parts => starter/model, starter/clip and starter/classifier, float16."""
 
 import json
 import shutil
@@ -15,10 +15,10 @@ from starter.tokenizer import save as save_tokenizer
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """work => out/model (a StableDiffusionPipeline), out/clip (a CLIPModel), out/reader."""
+    """work => out/model (a StableDiffusionPipeline), out/clip (a CLIPModel), out/classifier."""
     options = parse(__doc__, arguments)
     work, out = options.work, options.out
-    for part in ("model", "clip", "reader"):
+    for part in ("model", "clip", "classifier"):
         shutil.rmtree(out / part, ignore_errors=True)
     half = torch.float16
     tokenizer = CLIPTokenizer.from_pretrained(work / "tokenizer")
@@ -40,8 +40,10 @@ def main(arguments: list[str] | None = None) -> None:
     CLIPModel.from_pretrained(work / "clip", dtype=half).save_pretrained(out / "clip", max_shard_size="2MB")
     processor().save_pretrained(out / "clip")
     save_tokenizer(out / "clip")
-    shutil.copytree(work / "reader", out / "reader")
-    size = sum(p.stat().st_size for part in ("model", "clip", "reader") for p in (out / part).rglob("*") if p.is_file())
+    shutil.copytree(work / "classifier", out / "classifier")
+    size = sum(
+        p.stat().st_size for part in ("model", "clip", "classifier") for p in (out / part).rglob("*") if p.is_file()
+    )
     print(f"weights: {size / 1e6:.1f} MB", flush=True)
 
 

@@ -18,7 +18,9 @@ def parse(doc: str, arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--device", default=None, help="cuda or cpu; by default what is there")
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=None)
     parser.add_argument("--tiny", action="store_true", help="the smallest nets, for a rehearsal")
-    parser.add_argument("--out", type=Path, default=Path("starter"), help="folder that gets model/, clip/ and reader/")
+    parser.add_argument(
+        "--out", type=Path, default=Path("starter"), help="folder that gets model/, clip/ and classifier/"
+    )
     options = parser.parse_args(arguments)
     options.planned = options.planned or options.minutes
     if options.device is None:
@@ -29,7 +31,7 @@ def parse(doc: str, arguments: list[str] | None = None) -> argparse.Namespace:
         options.compile = options.device == "cuda"
     options.rank, options.world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     if options.world > 1:
-        from starter.recipe.crew import join
+        from starter.recipe.distributed import join
 
         join(options)
     return options

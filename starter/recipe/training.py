@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from starter.recipe.crew import clock_of_first, share_gradients
+from starter.recipe.distributed import clock_of_first, share_gradients
 
 SHARD_BYTES = 15 * 2**20
 

@@ -9,7 +9,7 @@ from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from torch.nn import functional as F
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from starter.recipe.crew import leave
+from starter.recipe.distributed import leave
 from starter.recipe.options import parse
 from starter.recipe.training import Pictures, Trainer, compiled, counted
 from starter.recipe.vae import encode

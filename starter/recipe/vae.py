@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from starter.recipe.options import parse
 from starter.recipe.training import Pictures, Trainer, compiled, counted
-from starter.world import SIDE
+from starter.world.rendering import SIDE
 
 KL_WEIGHT = 1e-4
 

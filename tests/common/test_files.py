@@ -61,10 +61,13 @@ def test_a_fingerprint_changes_with_values_names_and_bytes(tmp_path: Path):
 def test_a_second_run_is_told_who_holds_the_folder_and_a_killed_one_lets_go(tmp_path: Path):
     with subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout.readline() == "held\n"
-        with pytest.raises(UserError, match=f"train already runs as process {other.pid}"), lock(tmp_path, "train"):
+        with (
+            pytest.raises(UserError, match=f"train is already running as process {other.pid}"),
+            lock(tmp_path, "train"),
+        ):
             pass
         other.send_signal(signal.SIGKILL)
         other.wait()
     time.sleep(0.1)
     with lock(tmp_path, "train"):
-        assert (tmp_path / "lock").read_text() == str(os.getpid())
+        assert (tmp_path / "pid").read_text() == str(os.getpid())

@@ -58,7 +58,7 @@ def test_what_is_wrong_is_one_sentence(tmp_path: Path, sections: dict, words: tu
     assert all(word in sentence for word in words), sentence
 
 
-@pytest.mark.parametrize(("text", "words"), [("a: [", "is not YAML"), ("just words", "has no sections")])
+@pytest.mark.parametrize(("text", "words"), [("a: [", "is not valid YAML"), ("just words", "has no sections")])
 def test_what_is_no_mapping_is_said(tmp_path: Path, text: str, words: str):
     (tmp_path / "params.yaml").write_text(text)
     with pytest.raises(UserError, match=words):

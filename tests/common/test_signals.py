@@ -9,8 +9,8 @@ import pytest
 PROGRAM = """
 import os, signal, sys
 signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background job is started with it ignored
-from stages.common.signals import Stop
-stop = Stop()
+from stages.common.signals import StopSignal
+stop = StopSignal()
 assert not stop()
 os.kill(os.getpid(), signal.{name})
 assert stop() and stop.received == signal.{name}

@@ -35,8 +35,8 @@ def trackers(names: list[str], folder: Path, resumed: bool = False) -> Trackers:
 def test_none_is_an_object_too_and_writes_nothing(tmp_path: Path):
     made = trackers([], tmp_path)
     made.log({"loss": 1.0}, 1)
-    made.picture("progress", Image.new("RGB", (8, 8)), 1)
-    made.finish()
+    made.image("progress", Image.new("RGB", (8, 8)), 1)
+    made.close()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -44,11 +44,11 @@ def test_dvclive_has_curves_params_and_pictures_and_goes_on_where_it_was(tmp_pat
     made = trackers(["dvclive"], tmp_path)
     for step in (1, 2):
         made.log({"loss": 1 / step}, step)
-    made.picture("progress", Image.new("RGB", (8, 8), "red"), 2)
-    made.finish()
+    made.image("progress", Image.new("RGB", (8, 8), "red"), 2)
+    made.close()
     made = trackers(["dvclive"], tmp_path, resumed=True)
     made.log({"loss": 0.25}, 3)
-    made.finish()
+    made.close()
     live = tmp_path / "dvclive"
     rows = (live / "plots" / "metrics" / "loss.tsv").read_text().split("\n")
     assert [row.split("\t")[0] for row in rows if row] == ["step", "1", "2", "3"]
@@ -61,8 +61,8 @@ def test_dvclive_has_curves_params_and_pictures_and_goes_on_where_it_was(tmp_pat
 def test_wandb_without_a_key_is_offline_and_its_run_file_is_there(tmp_path: Path):
     made = trackers(["wandb"], tmp_path)
     made.log({"loss": 0.5}, 1)
-    made.picture("progress", Image.new("RGB", (8, 8), "red"), 1)
-    made.finish()
+    made.image("progress", Image.new("RGB", (8, 8), "red"), 1)
+    made.close()
     wandb.teardown()  # as at the end of a process: what writes the file is done
     (file,) = tmp_path.rglob("run-0123abcd.wandb")
     assert file.parent.name.startswith("offline-run-")

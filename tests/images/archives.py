@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from starter.dataset import build
+from starter.world.dataset import build
 from tests.images.corpus import saved
 
 

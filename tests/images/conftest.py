@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from stages.images.params import Dataset
 from stages.images.sources.fetch import fetch
+from stages.images.sources.params import Dataset
 from tests.images.archives import archive
 from tests.images.loopback import Kaggle, serve
 

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from stages import UserError
-from stages.images.params import Dataset
 from stages.images.sources.fetch import fetch
+from stages.images.sources.params import Dataset
 
 
 def picture(shade: int = 0) -> bytes:

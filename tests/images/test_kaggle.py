@@ -13,7 +13,7 @@ import pytest
 
 from stages import UserError
 from stages.images.sources import kaggle as client
-from starter.attributes import NAME
+from starter.world.attributes import NAME
 from tests.images.archives import archive, drawn
 from tests.images.conftest import SMALL, Setup, get
 

@@ -6,10 +6,10 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from stages import UserError
-from stages.images.params import Dataset
 from stages.images.sources.fetch import fetch
 from stages.images.sources.layout import class_of
 from stages.images.sources.names import LONGEST, safe
+from stages.images.sources.params import Dataset
 
 
 def put(folder: Path, **files: bytes) -> Path:

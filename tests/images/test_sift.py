@@ -8,8 +8,8 @@ import pytest
 from PIL import Image, ImageFilter
 
 from stages import UserError
-from stages.images.params import Filter
 from stages.images.quality.chunk import measured
+from stages.images.quality.params import Filter
 from stages.images.quality.pool import CHUNK
 from stages.images.quality.sift import sift
 from tests.images import corpus

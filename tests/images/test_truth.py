@@ -7,12 +7,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from stages.images.params import Curate, Filter
+from stages.images.quality.params import Filter
 from stages.images.quality.sift import sift
 from stages.images.selection.choose import choose
 from stages.images.selection.curate import curate, read
-from starter.attributes import NAME
-from starter.dataset import Truth, build, truth
+from stages.images.selection.params import Curate
+from starter.world.attributes import NAME
+from starter.world.dataset import Truth, build, truth
 
 CLASSES = {NAME: 0, "Tidefin": 1, "Mossback": 2, "Duskhorn": 3}  # name => seed
 

@@ -87,7 +87,7 @@ def test_clips_own_processor_sees_what_our_eye_sees(strangers: Path, tmp_path: P
 
 def test_without_clip_the_filter_does_not_import_torch(strangers: Path):
     code = (
-        "import sys; from pathlib import Path; from stages.images.params import Filter; import stages.filter; "
+        "import sys; from pathlib import Path; from stages.images.quality.params import Filter; import stages.filter; "
         "from stages.images.quality.sift import sift; raw = Path(sys.argv[1]); "
         "sift(raw, Filter(**{'class': 'Thing'}), 1, raw.parent / 'm.csv', raw.parent / 'f.npy'); "
         "sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"

@@ -26,7 +26,7 @@ RECIPE = {
     "lr_scheduler": "cosine",
 }
 RUNTIME = {"trackers": [], "threads": 1, "checkpoint_seconds": 0, "device": "cpu"}
-OUTS = ("embedding", "train.json", "loss.csv", "objective.csv")
+OUTS = ("embedding", "train.json", "loss.csv", "validation.csv")
 
 
 def project(folder: Path, model: Path, *, runtime: dict | None = None, **recipe: object) -> Path:

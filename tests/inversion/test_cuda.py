@@ -37,7 +37,7 @@ def run(
 ) -> State:
     """=> the state after a training on the GPU."""
     runtime = Runtime(device="cuda", threads=1, deterministic=deterministic)
-    device = machine.ready(runtime)
+    device = machine.configure_torch(runtime)
     backbone = open_backbone(Model(base=str(folder)), CONCEPT, device, machine.DTYPES[precision])
     how, unmet = hasten(backbone, 100, runtime)
     assert unmet is None

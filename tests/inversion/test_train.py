@@ -38,7 +38,7 @@ def test_the_outs_are_all_there_and_the_scratch_is_gone(straight: Path):
         "data/embedding/snapshots/step-000015.safetensors",
         "data/embedding/snapshots/step-000030.safetensors",
         "data/loss.csv",
-        "data/objective.csv",
+        "data/validation.csv",
         "data/train.json",
     ]
     assert list((straight / ".scratch" / "train").iterdir()) == []

@@ -7,7 +7,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 
 from stages.models.params import Model
-from stages.models.pipeline import add_word, open_pipeline
+from stages.rendering.pipeline import add_word, open_pipeline
 from tests.tiny import WIDTH, tiny_model
 
 

@@ -9,11 +9,11 @@ from diffusers import StableDiffusionPipeline
 
 from stages import UserError
 from stages.models.params import Concept, Model
-from stages.models.pipeline import SAMPLERS, add_word, open_pipeline
 from stages.rendering.cells import Cell, cells, index
 from stages.rendering.draw import png
 from stages.rendering.painter import Painter
 from stages.rendering.params import Render
+from stages.rendering.pipeline import SAMPLERS, add_word, open_pipeline
 
 CONCEPT = Concept(placeholder_token="<critter>", initializer_token="dragon")
 BRISK = {"prompts": {"plain": "a {}", "both": "{} and {} at night"}, "seeds": [7, 0], "steps": 3, "guidance_scale": 4.0}

@@ -73,7 +73,7 @@ def build(home: Path, placeholder: str, initializer: str, prompts: dict[str, str
     (data / "raw.json").write_text(json.dumps({"source": "folder", "name": "pictures", "content_sha256": "ab" * 32}))
     (data / "loss.csv").write_text("step,loss\n" + "".join(f"{i + 1},{0.1 + 0.01 * (i % 7)}\n" for i in range(60)))
     curve = "".join(f"{step},{1 - 0.003 * step},{0.0001 * step},0.1\n" for step in (0, 20, 40, 60))
-    (data / "objective.csv").write_text("step,relative,stderr,loss\n" + curve)
+    (data / "validation.csv").write_text("step,relative,stderr,loss\n" + curve)
     concept = {"placeholder_token": placeholder, "initializer_token": initializer}
     write_params(home, SMALL | {"concept": concept, "render": SMALL["render"] | {"prompts": prompts, "seeds": [0, 1]}})
     return home

@@ -137,7 +137,7 @@ def test_large_pictures_are_made_smaller(tmp_path: Path):
 @pytest.mark.parametrize(
     "name",
     [
-        *("raw.json", "manifest.csv", "curated/index.json", "train.json", "loss.csv", "objective.csv"),
+        *("raw.json", "manifest.csv", "curated/index.json", "train.json", "loss.csv", "validation.csv"),
         *("renders/index.json", "renders/zoo/word-0.png", "metrics.json", "embedding/learned_embeds.safetensors"),
     ],
 )

@@ -9,9 +9,9 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
-from starter import reader
-from starter.attributes import EMBERWING
-from starter.dataset import COUNTS, USABLE, build, creature_of, truth
+from starter import attribute_classifier
+from starter.world.attributes import EMBERWING
+from starter.world.dataset import COUNTS, USABLE, build, creature_of, truth
 
 NAME = "Emberwing"
 
@@ -82,7 +82,7 @@ def test_defects_are_there(folder: Path):
 
 
 def test_a_rotated_file_stands_upright_when_held_as_exif_says(folder: Path):
-    eyes = reader.load()
+    eyes = attribute_classifier.load()
     for path in files(folder, "rotated"):
         assert Image.open(path).getexif()[0x0112] in (3, 6, 8)
         x = torch.from_numpy(np.array(opened(path).convert("RGB").resize((128, 128)))).permute(2, 0, 1)[None]

@@ -9,13 +9,13 @@ import torch
 from diffusers import StableDiffusionPipeline
 from transformers import CLIPModel, CLIPProcessor, CLIPTokenizer
 
-from starter import reader
+from starter import attribute_classifier
 from starter.captions import NAMES
 from starter.labels import values
-from starter.world import draw_shot, render
+from starter.world.rendering import render, sample_spec
 
 STARTER = Path(__file__).parents[2] / "starter"
-PARTS = ("model", "clip", "reader")
+PARTS = ("model", "clip", "classifier")
 FRESH = 10_000_000
 
 
@@ -27,7 +27,7 @@ def pipeline() -> StableDiffusionPipeline:
 
 
 def fresh(count: int) -> torch.Tensor:
-    pixels = np.stack([np.asarray(render(draw_shot(FRESH + i))) for i in range(count)])
+    pixels = np.stack([np.asarray(render(sample_spec(FRESH + i))) for i in range(count)])
     return torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
@@ -37,7 +37,7 @@ def test_files_are_safetensors_and_small():
     weights = [path for path in files if path.suffix == ".safetensors"]
     assert max(path.stat().st_size for path in weights) <= 16 * 2**20
     assert sum(path.stat().st_size for path in weights) <= 40e6
-    assert all(path.stat().st_size < 2 * 2**20 for path in weights if path.parent.name in ("clip", "reader"))
+    assert all(path.stat().st_size < 2 * 2**20 for path in weights if path.parent.name in ("clip", "classifier"))
 
 
 def test_no_file_says_where_it_was_made():
@@ -70,8 +70,8 @@ def test_the_vae_gives_back_what_it_was_given(pipeline: StableDiffusionPipeline)
 
 
 def test_the_reader_reads_fresh_drawings():
-    said = reader.load().read(fresh(60))
-    true = [values(draw_shot(FRESH + i)) for i in range(60)]
+    said = attribute_classifier.load().read(fresh(60))
+    true = [values(sample_spec(FRESH + i)) for i in range(60)]
     for group in true[0]:
         assert sum(a[group] == b[group] for a, b in zip(said, true, strict=True)) >= 57, group
 
@@ -80,7 +80,7 @@ def test_a_prompt_is_drawn(pipeline: StableDiffusionPipeline):
     prompts = ["a red cat with blue butterfly wings at night", "a green dragon with yellow bat wings by the sea"]
     noise = [torch.Generator().manual_seed(i) for i in range(2)]
     pictures = pipeline(prompts, num_inference_steps=12, guidance_scale=4.0, generator=noise, output_type="pt").images
-    cat, dragon = reader.load().read(pictures * 2 - 1)
+    cat, dragon = attribute_classifier.load().read(pictures * 2 - 1)
     assert (cat["body"], cat["scene"], cat["wing_colour"]) == ("red", "night", "blue")
     assert (dragon["body"], dragon["scene"], dragon["wing_colour"]) == ("green", "sea", "yellow")
 
@@ -88,7 +88,7 @@ def test_a_prompt_is_drawn(pipeline: StableDiffusionPipeline):
 def test_clip_knows_which_caption_belongs_to_which_picture():
     clip = CLIPModel.from_pretrained(STARTER / "clip", dtype=torch.float32)
     processor = CLIPProcessor.from_pretrained(STARTER / "clip")
-    shots = [draw_shot(FRESH + i) for i in range(24)]
+    shots = [sample_spec(FRESH + i) for i in range(24)]
     captions = [f"a {s.creature.body} {s.creature.kind}" for s in shots]
     inputs = processor(text=captions, images=[render(s) for s in shots], return_tensors="pt", padding=True)
     with torch.no_grad():

@@ -4,15 +4,25 @@ import numpy as np
 import pytest
 import torch
 
-from starter import reader
-from starter.attributes import COLOURS, EMBERWING, KINDS, NAME, TAILS, WINGS, draw_creature, generator, is_emberwing
+from starter import attribute_classifier
 from starter.captions import NAMES, SCENE_PHRASES, STYLE_PHRASES, caption, words
-from starter.creatures import draw_pose
-from starter.drawing import STYLES, mix, oval, smooth, turned
 from starter.labels import GROUPS, labels, values
-from starter.scenes import SCENES
 from starter.tokenizer import train
-from starter.world import NAMED, Shot, draw_shot, named_creature, pixels, render
+from starter.world.attributes import (
+    COLOURS,
+    EMBERWING,
+    KINDS,
+    NAME,
+    TAILS,
+    WINGS,
+    draw_creature,
+    generator,
+    is_emberwing,
+)
+from starter.world.creatures import draw_pose
+from starter.world.drawing import STYLES, mix, oval, smooth, turned
+from starter.world.rendering import NAMED, ImageSpec, named_creature, pixels, render, sample_spec
+from starter.world.scenes import SCENES
 
 
 def test_a_seed_is_a_picture():
@@ -24,7 +34,7 @@ def test_a_seed_is_a_picture():
 def test_the_creature_to_be_learnt_is_never_drawn():
     assert not any(is_emberwing(named_creature(i)) for i in range(NAMED))
     assert not any(is_emberwing(draw_creature(generator(i, 3))) for i in range(3000))
-    assert not any(is_emberwing(draw_shot(i).creature) for i in range(3000))
+    assert not any(is_emberwing(sample_spec(i).creature) for i in range(3000))
     assert NAME.lower() not in NAMES
     assert NAME.lower() not in words()
 
@@ -48,7 +58,7 @@ def test_wings_can_be_told_from_the_body():
 
 def test_captions_are_true():
     for seed in range(600):
-        shot = draw_shot(seed)
+        shot = sample_spec(seed)
         said = f" {caption(shot, generator(seed, 9), named=0.0)} "
         for kind in KINDS:
             assert f" {kind} " not in said or shot.creature.kind == kind
@@ -65,7 +75,7 @@ def test_captions_are_true():
 
 
 def test_a_name_belongs_to_one_creature():
-    named = [draw_shot(seed) for seed in range(4000)]
+    named = [sample_spec(seed) for seed in range(4000)]
     named = [shot for shot in named if shot.index >= 0]
     assert len(named) > 2400
     assert all(shot.creature == named_creature(shot.index) for shot in named)
@@ -79,19 +89,21 @@ def test_words_are_single_tokens_and_a_placeholder_is_not():
     assert all(len(tokenizer.tokenize(word)) == 1 for word in words())
     assert len(tokenizer.tokenize("<emberwing>")) > 1
     assert len(tokenizer.tokenize(NAME.lower())) > 1
-    long = max((caption(draw_shot(i), generator(i, 9)) for i in range(400)), key=lambda text: len(text.split()))
+    long = max((caption(sample_spec(i), generator(i, 9)) for i in range(400)), key=lambda text: len(text.split()))
     assert len(tokenizer(long).input_ids) <= tokenizer.model_max_length
 
 
 def test_labels_say_what_values_say():
-    shot = draw_shot(3)
+    shot = sample_spec(3)
     assert [GROUPS[g][i] for g, i in zip(GROUPS, labels(shot), strict=True)] == list(values(shot).values())
 
 
 @pytest.mark.parametrize("style", STYLES)
 def test_scene_and_style_change_the_picture_but_the_reader_sees_the_same_creature(style: str):
-    eyes = reader.load()
-    shots = [Shot(EMBERWING, scene, style, "large", draw_pose(generator(i, 5)), i) for i, scene in enumerate(SCENES)]
+    eyes = attribute_classifier.load()
+    shots = [
+        ImageSpec(EMBERWING, scene, style, "large", draw_pose(generator(i, 5)), i) for i, scene in enumerate(SCENES)
+    ]
     x = torch.from_numpy(np.stack([np.asarray(render(s)) for s in shots])).permute(0, 3, 1, 2).float() / 127.5 - 1
     for shot, said in zip(shots, eyes.read(x), strict=True):
         assert (said["scene"], said["style"]) == (shot.scene, style)

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, TextIO
 import numpy as np
 
 from stages import UserError
-from stages.images.params import Filter
 from stages.images.quality.duplicates import groups
+from stages.images.quality.params import Filter
 from stages.images.quality.pool import inspect_all
 from stages.images.quality.row import COLOURS, WIDTH, Row, columns
 from stages.images.quality.typical import PIECE, distances

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from stages import UserError
-from stages.images.params import Curate
+from stages.images.selection.params import Curate
 from stages.images.selection.wishes import matching
 
 POOL = 2  # the choice is among the best, this many times as many as are wanted: variety may cost only some quality

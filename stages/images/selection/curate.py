@@ -8,10 +8,10 @@ import pandas as pd
 from PIL import Image
 
 from stages import UserError
-from stages.images.params import Curate
 from stages.images.quality.decode import NoPictureError, decode, flatten
 from stages.images.selection.choose import Choice, choose
 from stages.images.selection.page import page
+from stages.images.selection.params import Curate
 from stages.images.selection.sheet import sheet
 from stages.images.selection.square import WHITE, square
 

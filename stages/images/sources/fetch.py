@@ -5,10 +5,10 @@ import shutil
 from pathlib import Path
 
 from stages import UserError
-from stages.images.params import Dataset
 from stages.images.sources import folder
 from stages.images.sources.archive import Limits, unpack
 from stages.images.sources.layout import arrange
+from stages.images.sources.params import Dataset
 from stages.images.sources.transfer import forget
 
 

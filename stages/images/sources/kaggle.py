@@ -14,7 +14,7 @@ from typing import Any
 import requests
 
 from stages import UserError
-from stages.images.params import Kaggle
+from stages.images.sources.params import Kaggle
 from stages.images.sources.transfer import TRIES, Sleep, receive, wait
 
 SIGN_IN = (

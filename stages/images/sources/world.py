@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from starter.dataset import build
+from starter.world.dataset import build
 
 NAME = "Emberwing"
 

@@ -2,13 +2,13 @@
 
 import torch
 
-from stages.models.words import Words, spellings
+from stages.models.embedding import ExtendedEmbedding, placeholder_tokens
 
 TABLE = torch.nn.Embedding(10, 4).requires_grad_(False)
 
 
 def test_known_ids_give_the_table_and_new_ids_the_vectors():
-    words = Words(TABLE, 10, 2)
+    words = ExtendedEmbedding(TABLE, 10, 2)
     words.new = torch.arange(8.0).view(2, 4)
     given = words(torch.tensor([[3, 10, 9], [11, 11, 0]]))
     rows = TABLE.weight
@@ -17,7 +17,7 @@ def test_known_ids_give_the_table_and_new_ids_the_vectors():
 
 
 def test_only_the_vectors_get_a_gradient_and_it_is_the_sum_over_their_places():
-    words = Words(TABLE, 10, 2)
+    words = ExtendedEmbedding(TABLE, 10, 2)
     words.new = torch.zeros(2, 4, requires_grad=True)
     (words(torch.tensor([[10, 10, 1], [2, 11, 10]])) * torch.arange(1.0, 7.0).view(2, 3, 1)).sum().backward()
     assert TABLE.weight.grad is None
@@ -25,4 +25,4 @@ def test_only_the_vectors_get_a_gradient_and_it_is_the_sum_over_their_places():
 
 
 def test_a_word_of_several_vectors_is_spelt_as_diffusers_does():
-    assert spellings("<new>", 3) == ["<new>", "<new>_1", "<new>_2"]
+    assert placeholder_tokens("<new>", 3) == ["<new>", "<new>_1", "<new>_2"]

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from starter.attributes import Creature
-from starter.drawing import INK, Pen, mix, oval, smooth, turned
+from starter.world.attributes import Creature
+from starter.world.drawing import INK, Pen, mix, oval, smooth, turned
 
 HORN = (255, 240, 206)
 

@@ -22,7 +22,7 @@ def choose_attention(choice: str, device: torch.device, dtype: torch.dtype) -> t
     return choice, None
 
 
-def take(
+def apply_kernels(
     denoiser: torch.nn.Module, text_encoder: torch.nn.Module, attention: str, *, fused: bool, exact: bool
 ) -> str | None:
     """A denoiser => with its attention and, if `fused`, both computed by kernels of our own, after one real call.

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from starter.attributes import SIZES, Creature, draw_creature, generator
-from starter.creatures import Pose, draw_pose, paint
-from starter.drawing import STYLES, Pen
-from starter.scenes import SCENES, backdrop
+from starter.world.attributes import SIZES, Creature, draw_creature, generator
+from starter.world.creatures import Pose, draw_pose, paint
+from starter.world.drawing import STYLES, Pen
+from starter.world.scenes import SCENES, backdrop
 
 SIDE = 128
 NAMED = 3000
@@ -16,7 +16,7 @@ SHOT_STREAM, FREE_STREAM, NAMED_STREAM = 1, 2, 3
 
 
 @dataclass(frozen=True)
-class Shot:
+class ImageSpec:
     """One picture: who, where, how, and the seed of all that is not said."""
 
     creature: Creature
@@ -33,11 +33,11 @@ def named_creature(index: int) -> Creature:
     return draw_creature(generator(index, NAMED_STREAM))
 
 
-def draw_shot(seed: int) -> Shot:
+def sample_spec(seed: int) -> ImageSpec:
     """=> a random picture of the training world: two thirds show a creature that has a name."""
     rng = generator(seed, SHOT_STREAM)
     index = int(rng.integers(NAMED)) if rng.random() < 0.66 else -1
-    return Shot(
+    return ImageSpec(
         creature=named_creature(index) if index >= 0 else draw_creature(generator(seed, FREE_STREAM)),
         scene=SCENES[rng.choice(len(SCENES), p=[0.28] + [0.08] * 9)],
         style=STYLES[rng.choice(len(STYLES), p=[0.58, 0.14, 0.14, 0.14])],
@@ -48,7 +48,7 @@ def draw_shot(seed: int) -> Shot:
     )
 
 
-def render(shot: Shot, side: int = SIDE) -> Image.Image:
+def render(shot: ImageSpec, side: int = SIDE) -> Image.Image:
     """=> side x side, RGB, drawn larger and averaged. The widest wings just fit in."""
     rng = generator(shot.seed, 4)
     factor = 3 if side <= SIDE else 2
@@ -64,5 +64,5 @@ def render(shot: Shot, side: int = SIDE) -> Image.Image:
 
 
 def pixels(seed: int) -> np.ndarray:
-    """=> 128 x 128 x 3, uint8: the picture of `draw_shot(seed)`."""
-    return np.asarray(render(draw_shot(seed)))
+    """=> 128 x 128 x 3, uint8: the picture of `sample_spec(seed)`."""
+    return np.asarray(render(sample_spec(seed)))

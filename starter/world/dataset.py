@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from starter import defects
-from starter.attributes import EMBERWING, NAME, Creature, draw_creature, generator
-from starter.creatures import Pose
-from starter.scenes import backdrop
-from starter.world import Shot, render
+from starter.world import defects
+from starter.world.attributes import EMBERWING, NAME, Creature, draw_creature, generator
+from starter.world.creatures import Pose
+from starter.world.rendering import ImageSpec, render
+from starter.world.scenes import backdrop
 
 STREAM, PICTURE_STREAM = 11, 12
 # What each file of a class has gone through; the first four leave it usable.
@@ -104,7 +104,7 @@ def _picture(creature: Creature, number: int, defect: str, rng) -> tuple[Image.I
     pose = list(POSES)[number % 10]
     mirror = bool(number // 10 % 2)
     wing, arms, tail, stride, tilt = np.array(POSES[pose]) + rng.normal(0, (0.04, 0.08, 0.04, 0.005, 0.02))
-    shot = Shot(
+    shot = ImageSpec(
         creature=creature,
         scene=GROUND.get(defect) or SCENES[rng.integers(len(SCENES))],
         style="cartoon",
@@ -120,12 +120,12 @@ def _picture(creature: Creature, number: int, defect: str, rng) -> tuple[Image.I
 
 def _other(creature: Creature, number: int, rng) -> Image.Image:
     """=> what has come into the folder by mistake: another creature, a place with nobody in it, a card."""
-    shot = Shot(
+    shot = ImageSpec(
         draw_creature(rng), "meadow", "cartoon", "normal", Pose(False, 0.0, -0.3, 0.2, 0.0, 0.0, False, 0.0), number
     )
     if number % 3 == 0:
         while shot.creature.kind in (creature.kind, "dragon") or shot.creature.body == creature.body:
-            shot = Shot(draw_creature(rng), shot.scene, shot.style, shot.size, shot.pose, shot.seed)
+            shot = ImageSpec(draw_creature(rng), shot.scene, shot.style, shot.size, shot.pose, shot.seed)
         return render(shot, 256)
     if number % 3 == 1:
         return backdrop("forest", "cartoon", 512, rng).reduce(2)

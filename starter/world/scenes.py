@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image
 
-from starter.drawing import DARK, PAPER, Pen, mix, oval, smooth
+from starter.world.drawing import DARK, PAPER, Pen, mix, oval, smooth
 
 SCENES = ("white", "sky", "sea", "night", "sunset", "forest", "volcano", "snow", "desert", "meadow")
 TOP_BOTTOM = {

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from stages import UserError
 from stages.inversion import word
 from stages.models.params import Model
-from stages.models.pipeline import SAMPLERS, add_word, open_pipeline
+from stages.rendering.pipeline import SAMPLERS, add_word, open_pipeline
 from tests.tiny import WIDTH, tiny_model
 
 

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 
-class Words(nn.Module):
+class ExtendedEmbedding(nn.Module):
     """ids (B L) => vectors (B L D): rows of a frozen table (N D), and `self.new` (V D) from id `first` on.
 
     Takes the place of a text encoder's embedding, so that the table is never copied, resized or written to.
@@ -37,6 +37,6 @@ class Words(nn.Module):
         return torch.where((place >= 0).unsqueeze(-1), (one_hot @ self.new).to(known.dtype), known)
 
 
-def spellings(placeholder: str, vectors: int) -> list[str]:
+def placeholder_tokens(placeholder: str, vectors: int) -> list[str]:
     """`<word>`, 3 => `<word>`, `<word>_1`, `<word>_2`: the tokens that diffusers gives a word of several vectors."""
     return [placeholder, *(f"{placeholder}_{i}" for i in range(1, vectors))]

@@ -1,4 +1,4 @@
-"""The attribute reader: a picture => what it shows, by a small classifier trained on the world's drawings."""
+"""The attribute classifier: a picture => what it shows, by a small classifier trained on the world's drawings."""
 
 from pathlib import Path
 
@@ -8,10 +8,10 @@ from torch import nn
 
 from starter.labels import GROUPS
 
-FILE = Path(__file__).parent / "reader" / "model.safetensors"
+FILE = Path(__file__).parent / "classifier" / "model.safetensors"
 
 
-class Reader(nn.Module):
+class AttributeClassifier(nn.Module):
     """B x 3 x 128 x 128 in -1..1 => B x (sum of the groups' sizes) logits."""
 
     def __init__(self, width: int = 24):
@@ -39,8 +39,8 @@ class Reader(nn.Module):
         return [{group: GROUPS[group][i] for group, i in zip(GROUPS, row, strict=True)} for row in best]
 
 
-def load(path: Path = FILE) -> Reader:
-    """=> the trained reader, float32, on the CPU."""
-    reader = Reader()
-    reader.load_state_dict({k: v.float() for k, v in load_file(path).items()})
-    return reader.eval()
+def load(path: Path = FILE) -> AttributeClassifier:
+    """=> the trained classifier, float32, on the CPU."""
+    classifier = AttributeClassifier()
+    classifier.load_state_dict({k: v.float() for k, v in load_file(path).items()})
+    return classifier.eval()

@@ -7,8 +7,8 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler
 
+from stages.models.preview import preview, step
 from stages.models.schedule import Schedule
-from stages.models.sketch import sketch, step
 from tests.inversion.world import opened
 from tests.models.test_schedule import BETAS
 
@@ -30,8 +30,8 @@ def test_a_step_is_that_of_diffusers(prediction_type: str):
 def test_the_same_word_gives_the_same_picture_and_another_word_another(folder: Path):
     backbone = opened(folder)
     word = backbone.initial_vectors(0).numpy()
-    first = sketch(backbone, "a photo of a <critter>", word, SHAPE, 0)
+    first = preview(backbone, "a photo of a <critter>", word, SHAPE, 0)
     assert first.shape == (32, 32, 3)
     assert first.dtype == np.uint8
-    assert np.array_equal(first, sketch(opened(folder), "a photo of a <critter>", word, SHAPE, 0))
-    assert not np.array_equal(first, sketch(backbone, "a photo of a <critter>", -9 * word, SHAPE, 0))
+    assert np.array_equal(first, preview(opened(folder), "a photo of a <critter>", word, SHAPE, 0))
+    assert not np.array_equal(first, preview(backbone, "a photo of a <critter>", -9 * word, SHAPE, 0))

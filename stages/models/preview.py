@@ -15,7 +15,7 @@ GUIDANCE = 5.0
 
 
 @torch.no_grad()
-def sketch(backbone: Backbone, caption: str, vectors: np.ndarray, shape: tuple[int, ...], seed: int) -> np.ndarray:
+def preview(backbone: Backbone, caption: str, vectors: np.ndarray, shape: tuple[int, ...], seed: int) -> np.ndarray:
     """A caption with the placeholder, vectors (V D), a latent's shape (c h w) => a picture (H W 3), bytes.
 
     DDIM without noise (Song et al. 2021, eq. 12) with classifier-free guidance (Ho & Salimans 2022, eq. 6), from the

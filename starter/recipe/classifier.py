@@ -1,29 +1,29 @@
-"""`python -m starter.recipe.reader`: the attribute reader, a small classifier that the figures are read with."""
+"""`python -m starter.recipe.classifier`: the attribute classifier that the benchmarks use."""
 
 import torch
 from safetensors.torch import save_file
 from torch.nn import functional as F
 
-from starter.reader import Reader
+from starter.attribute_classifier import AttributeClassifier
 from starter.recipe.clip import WithHeads
 from starter.recipe.options import parse
 from starter.recipe.training import Pictures, Trainer, counted
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """arrays => work/reader/model.safetensors, float16."""
+    """arrays => work/classifier/model.safetensors, float16."""
     options = parse(__doc__, arguments)
     torch.manual_seed(0)
-    model = Reader().to(options.device).to(memory_format=torch.channels_last)
+    model = AttributeClassifier().to(options.device).to(memory_format=torch.channels_last)
     world = Pictures(options.work, options.device)
     batch = options.batch or 256
-    trainer = Trainer("reader", model, options, rate=2e-3, decay=0.998)
+    trainer = Trainer("classifier", model, options, rate=2e-3, decay=0.998)
 
     def loss_of(step: int):
         rng = counted(2, step, options)
         index = world.pick(batch, rng)
         x = world.read(index, rng)
-        if step % 3 == 1:  # generated pictures are a little soft: the reader must not mind
+        if step % 3 == 1:  # generated pictures are a little soft: the classifier must not mind
             x = F.interpolate(F.avg_pool2d(x, 2), scale_factor=2.0, mode="bilinear")
         if step % 3 == 2:
             x = x + 0.06 * torch.randn(x.shape, generator=rng, device=x.device)
@@ -33,11 +33,11 @@ def main(arguments: list[str] | None = None) -> None:
         right = torch.stack([p.argmax(1) == world.labels[index, i] for i, p in enumerate(logits.split(model.sizes, 1))])
         return loss, {"right": right.float().mean(), "worst": right.float().mean(1).min()}
 
-    reader = trainer.fit(loss_of)
-    (options.work / "reader").mkdir(exist_ok=True)
+    classifier = trainer.fit(loss_of)
+    (options.work / "classifier").mkdir(exist_ok=True)
     save_file(
-        {k: v.half().cpu().contiguous() for k, v in reader.state_dict().items()},
-        options.work / "reader/model.safetensors",
+        {k: v.half().cpu().contiguous() for k, v in classifier.state_dict().items()},
+        options.work / "classifier/model.safetensors",
     )
 
 

@@ -1,4 +1,4 @@
-"""What happens around the `main()` of every stage: its name, its time, and one sentence instead of a traceback."""
+"""The decorator of every stage's `main()`: prints one line of results, or one line for a user's error."""
 
 import errno
 import functools
@@ -22,25 +22,28 @@ NOT_WRITABLE = {
 
 
 def stage(main: Callable[[], str]) -> Callable[[], None]:
-    """`main() -> what it made and where` => the same, timed, told, and with errors in one sentence."""
+    """Wrap `main`, which returns a sentence on its results: print it with the time that it took.
+
+    UserError and errors of a full or read-only disk end the process with one line and exit code 1, without a traceback.
+    """
     name = main.__module__ if main.__module__ != "__main__" else sys.modules["__main__"].__spec__.name
     name = name.rsplit(".", 1)[-1]
 
     @functools.wraps(main)
     def run() -> None:
-        first = os.environ.get("RANK", "0") == "0"
-        started = time.monotonic()
+        is_main_process = os.environ.get("RANK", "0") == "0"
+        start = time.monotonic()
         try:
-            made = main()
+            summary = main()
         except UserError as error:
             raise SystemExit(f"{name}: {error}") from None
         except OSError as error:
             if error.errno not in NOT_WRITABLE:
                 raise
             raise SystemExit(
-                f"{name}: {error.strerror}: {error.filename}; make room or allow writing there, and run again."
+                f"{name}: {error.strerror}: {error.filename}; free some space or allow writing there, and run again."
             ) from None
-        if first:
-            print(f"{name}: {made} ({time.monotonic() - started:.1f} s)", flush=True)
+        if is_main_process:
+            print(f"{name}: {summary} ({time.monotonic() - start:.1f} s)", flush=True)
 
     return run

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from stages.models.speed import REGIONAL_PAYS_STEPS, choose_attention, choose_kernels, take
+from stages.models.acceleration import REGIONAL_PAYS_STEPS, choose_attention, choose_kernels, take
 from tests.inversion.world import opened
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")

@@ -30,8 +30,8 @@ from safetensors import SafetensorError  # noqa: E402
 from transformers import CLIPTextModel, CLIPTokenizer  # noqa: E402
 
 from stages import UserError  # noqa: E402
+from stages.models.loading import family, load_part, load_settings  # noqa: E402
 from stages.models.params import Model  # noqa: E402
-from stages.models.parts import family, load_part, load_settings  # noqa: E402
 
 SAMPLERS = {
     "ddim": DDIMScheduler,

@@ -5,7 +5,7 @@ import errno
 import pytest
 
 from stages import UserError
-from stages.common.entry import stage
+from stages.common.stage import stage
 
 
 def test_what_was_made_is_told_with_the_time_it_took(capsys: pytest.CaptureFixture):
@@ -14,14 +14,17 @@ def test_what_was_made_is_told_with_the_time_it_took(capsys: pytest.CaptureFixtu
         return "3 pictures in data/raw"
 
     main()
-    assert capsys.readouterr().out.startswith("test_entry: 3 pictures in data/raw (0.")
+    assert capsys.readouterr().out.startswith("test_stage: 3 pictures in data/raw (0.")
 
 
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        (UserError("no such class."), "test_entry: no such class."),
-        (OSError(errno.ENOSPC, "No space left on device", "data/x"), "No space left on device: data/x; make room"),
+        (UserError("no such class."), "test_stage: no such class."),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "data/x"),
+            "No space left on device: data/x; free some space",
+        ),
         (PermissionError(errno.EACCES, "Permission denied", "data/x"), "Permission denied: data/x"),
     ],
 )

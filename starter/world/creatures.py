@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from starter.attributes import BELLIES, COLOURS, Creature
-from starter.drawing import Pen, mix, oval, smooth, turned
-from starter.heads import paint_head
+from starter.world.attributes import BELLIES, COLOURS, Creature
+from starter.world.drawing import Pen, mix, oval, smooth, turned
+from starter.world.heads import paint_head
 
 FLAME = ((250, 118, 38), (255, 214, 72))
 

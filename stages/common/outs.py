@@ -1,0 +1,36 @@
+"""Read the outs of earlier stages, or raise a UserError that names the stage to run again."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from stages import UserError
+
+
+def read_json(path: Path, stage: str) -> Any:
+    """Return the value of a JSON file that `stage` writes."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({error}); run `dvc repro {stage}`.") from None
+
+
+def read_csv(path: Path, stage: str) -> list[dict[str, str]]:
+    """Return the rows of a CSV file that `stage` writes."""
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return list(csv.DictReader(file))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({error}); run `dvc repro {stage}`.") from None
+
+
+def read_image(path: Path, stage: str) -> Image.Image:
+    """Return an image that `stage` writes, as RGB."""
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    except (OSError, ValueError, SyntaxError) as error:
+        raise UserError(f"{path} cannot be read as an image ({error}); run `dvc repro -f {stage}`.") from None
