@@ -27,9 +27,9 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from bench.word import run, settle
 from stages.inversion.captions import sentences
-from stages.inversion.compute import Compute, Speed
-from stages.inversion.objective import evaluate, fixed_batch, relative
-from stages.inversion.pictures import encode, examples
+from stages.inversion.dataset import encode, examples
+from stages.inversion.diffusion_loss import Compute, Speed
+from stages.inversion.validation import evaluate, fixed_batch, relative
 from stages.models.backbone import open_backbone
 from stages.models.params import Concept, Model
 

@@ -20,11 +20,11 @@ import torch
 from accelerate import Accelerator
 
 from stages.common.runtime import Runtime
-from stages.inversion.compute import Speed
+from stages.inversion.callbacks import Surroundings
+from stages.inversion.dataset import examples
+from stages.inversion.diffusion_loss import Speed
 from stages.inversion.params import Train
-from stages.inversion.pictures import examples
-from stages.inversion.run import hasten, teach
-from stages.inversion.surroundings import Surroundings
+from stages.inversion.train import hasten, teach
 from stages.models import device as machine
 from stages.models.backbone import Backbone, open_backbone
 from stages.models.params import Concept, Model

@@ -13,9 +13,9 @@ import torch
 from safetensors.numpy import load_file
 
 from stages.inversion.captions import sentences
-from stages.inversion.compute import Compute, Speed
-from stages.inversion.objective import evaluate, fixed_batch, relative
-from stages.inversion.pictures import encode, examples
+from stages.inversion.dataset import encode, examples
+from stages.inversion.diffusion_loss import Compute, Speed
+from stages.inversion.validation import evaluate, fixed_batch, relative
 from stages.models.backbone import open_backbone
 from stages.models.params import Concept, Model
 

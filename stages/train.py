@@ -15,11 +15,11 @@ from stages.common.provenance import provenance
 from stages.common.signals import StopSignal
 from stages.common.stage import stage
 from stages.common.trackers import Trackers
-from stages.inversion import checkpoint, outcome
+from stages.inversion import checkpoint, results
+from stages.inversion.callbacks import surroundings
+from stages.inversion.dataset import examples
 from stages.inversion.loop import PausedError
-from stages.inversion.pictures import examples
-from stages.inversion.run import hasten, teach
-from stages.inversion.surroundings import surroundings
+from stages.inversion.train import hasten, teach
 from stages.models import device as machine
 from stages.models.backbone import open_backbone
 
@@ -76,16 +76,16 @@ def main() -> str:
                 trackers.close()
         if first:
             with files.folder_atomic(EMBEDDING) as embedding:
-                for name, content in outcome.word_files(params, state, source).items():
+                for name, content in results.word_files(params, state, source).items():
                     files.write_atomic(embedding / name, content)
                 if (folder / "progress").is_dir():
                     shutil.copytree(folder / "progress", embedding / "progress")
-            files.write_json(FIGURES, outcome.metrics(recipe, state))
-            files.write_atomic(LOSS, outcome.loss_rows(recipe, state))
-            files.write_atomic(OBJECTIVE, outcome.objective_rows(state))
+            files.write_json(FIGURES, results.metrics(recipe, state))
+            files.write_atomic(LOSS, results.loss_rows(recipe, state))
+            files.write_atomic(OBJECTIVE, results.objective_rows(state))
             shutil.rmtree(folder)
     accelerator.wait_for_everyone()
-    return f"{outcome.sentence(recipe, state)}; {EMBEDDING}"
+    return f"{results.sentence(recipe, state)}; {EMBEDDING}"
 
 
 if __name__ == "__main__":

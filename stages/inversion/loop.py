@@ -19,13 +19,13 @@ import torch
 
 from stages import UserError
 from stages.inversion import stopping
-from stages.inversion.batches import Batch, Sampler
+from stages.inversion.callbacks import Surroundings
 from stages.inversion.checkpoint import State
-from stages.inversion.compute import Compute
-from stages.inversion.objective import Value, curve, evaluate, relative
+from stages.inversion.diffusion_loss import Compute
 from stages.inversion.optimizer import Optimizer
 from stages.inversion.params import Train
-from stages.inversion.surroundings import Surroundings
+from stages.inversion.sampler import Batch, Sampler
+from stages.inversion.validation import Value, curve, evaluate, relative
 
 
 class Crew(Protocol):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.inversion.world import draw
+from tests.inversion.tiny_training import draw
 from tests.tiny import tiny_model
 
 

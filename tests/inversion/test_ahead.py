@@ -13,15 +13,15 @@ import torch
 
 from stages import UserError
 from stages.inversion import optimizer
-from stages.inversion.batches import Batch
+from stages.inversion.callbacks import Surroundings
 from stages.inversion.checkpoint import State
-from stages.inversion.compute import Compute
+from stages.inversion.diffusion_loss import Compute
 from stages.inversion.loop import Crew, PausedError, learn, start
 from stages.inversion.optimizer import Optimizer
 from stages.inversion.params import Train
-from stages.inversion.surroundings import Surroundings
+from stages.inversion.sampler import Batch
 from stages.models.noise import normal
-from tests.inversion.world import Notebook, Solo, opened, run
+from tests.inversion.tiny_training import Notebook, Solo, opened, run
 
 WORD = (2, 5)
 RECIPE = Train(

@@ -46,7 +46,7 @@ def test_a_text_without_a_place_for_the_word_is_refused(own: list[str] | None, b
 def test_texts_beside_pictures_are_read(curated: Path, tmp_path: Path):
     import shutil
 
-    from stages.inversion.pictures import examples
+    from stages.inversion.dataset import examples
 
     folder = shutil.copytree(curated, tmp_path / "curated")
     (folder / "train" / "01.txt").write_text("{} in the snow\n", encoding="utf-8")

@@ -11,13 +11,13 @@ import torch
 from stages.common.runtime import Runtime
 from stages.inversion import loop, optimizer
 from stages.inversion.checkpoint import State
+from stages.inversion.dataset import examples
 from stages.inversion.params import Train
-from stages.inversion.pictures import examples
-from stages.inversion.run import hasten, teach
+from stages.inversion.train import hasten, teach
 from stages.models import device as machine
 from stages.models.backbone import open_backbone
 from stages.models.params import Model
-from tests.inversion.world import BRISK, CONCEPT, Notebook, Solo
+from tests.inversion.tiny_training import BRISK, CONCEPT, Notebook, Solo
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
@@ -108,8 +108,8 @@ def test_recomputed_activations_can_be_captured(folder: Path, curated: Path):
 
 
 def test_the_word_is_that_of_the_cpu(folder: Path, curated: Path):
-    from tests.inversion.world import opened
-    from tests.inversion.world import run as on_the_cpu
+    from tests.inversion.tiny_training import opened
+    from tests.inversion.tiny_training import run as on_the_cpu
 
     near(run(folder, curated), on_the_cpu(opened(folder), curated))
 

@@ -13,9 +13,9 @@ from safetensors.torch import load_file
 from stages import UserError
 from stages.inversion.checkpoint import State
 from stages.inversion.loop import PausedError
-from stages.inversion.objective import curve
+from stages.inversion.validation import curve
 from stages.models.stable_diffusion import StableDiffusion
-from tests.inversion.world import CONCEPT, Notebook, opened, run
+from tests.inversion.tiny_training import CONCEPT, Notebook, opened, run
 from tests.tiny import tiny_model
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from stages.models.params import Concept
 from stages.models.stable_diffusion import StableDiffusion
-from tests.inversion.world import CONCEPT, opened
+from tests.inversion.tiny_training import CONCEPT, opened
 from tests.tiny import tiny_model
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from stages.models.acceleration import REGIONAL_PAYS_STEPS, choose_attention, choose_kernels, take
-from tests.inversion.world import opened
+from tests.inversion.tiny_training import opened
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 

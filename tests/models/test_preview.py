@@ -9,7 +9,7 @@ from diffusers import DDIMScheduler, DDPMScheduler
 
 from stages.models.preview import preview, step
 from stages.models.schedule import Schedule
-from tests.inversion.world import opened
+from tests.inversion.tiny_training import opened
 from tests.models.test_schedule import BETAS
 
 SHAPE = (4, 8, 8)

@@ -13,7 +13,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from stages import UserError
 from stages.models.params import Concept
 from stages.models.stable_diffusion import StableDiffusion
-from tests.inversion.world import CONCEPT, opened
+from tests.inversion.tiny_training import CONCEPT, opened
 
 
 def test_the_word_starts_as_the_initializer(folder: Path, backbone: StableDiffusion):

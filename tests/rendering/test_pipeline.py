@@ -11,7 +11,7 @@ from diffusers import StableDiffusionPipeline
 from safetensors.torch import load_file, save_file
 
 from stages import UserError
-from stages.inversion import word
+from stages.inversion import embedding_file
 from stages.models.params import Model
 from stages.rendering.pipeline import SAMPLERS, add_word, open_pipeline
 from tests.tiny import WIDTH, tiny_model
@@ -40,7 +40,7 @@ def settings(folder: Path, target: Path, **changed: object) -> Path:
 def test_it_draws_what_the_plain_pipeline_draws(folder: Path, tmp_path: Path, vectors: int):
     random = np.random.default_rng(0).standard_normal((vectors, WIDTH))
     file = tmp_path / "word.safetensors"
-    file.write_bytes(word.dump(random, "<critter>", {}))
+    file.write_bytes(embedding_file.dump(random, "<critter>", {}))
     plain = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None)
     plain.set_progress_bar_config(disable=True)
     plain.load_textual_inversion(str(file))

@@ -15,10 +15,10 @@ from diffusers import StableDiffusionPipeline
 from PIL import Image
 
 from stages import render
-from stages.inversion import word
+from stages.inversion import embedding_file
 from stages.models.noise import normal
 from tests.closure import ROOT
-from tests.inversion.world import draw
+from tests.inversion.tiny_training import draw
 from tests.project import SMALL, write_params
 from tests.tiny import WIDTH, tiny_model
 
@@ -30,7 +30,7 @@ def write_word(home: Path, seed: int) -> None:
     vectors = np.random.default_rng(seed).standard_normal((2, WIDTH))
     path = home / "data" / "embedding" / "learned_embeds.safetensors"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(word.dump(vectors, "<critter>", {"step": seed}))
+    path.write_bytes(embedding_file.dump(vectors, "<critter>", {"step": seed}))
 
 
 def configure(home: Path, **changed: object) -> None:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from stages.inversion.objective import curve, evaluate, fixed_batch, relative
-from tests.inversion.test_batches import IDS, SCHEDULE, pictures
+from stages.inversion.validation import curve, evaluate, fixed_batch, relative
+from tests.inversion.test_sampler import IDS, SCHEDULE, pictures
 
 
 def cells(seed: int = 0, strata: int = 4, **options: object):

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from stages import UserError
-from stages.inversion.batches import Pictures, check_finite
+from stages.inversion.sampler import Pictures, check_finite
 from stages.models.backbone import Backbone
 
 

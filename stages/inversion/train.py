@@ -6,16 +6,16 @@ from typing import Protocol
 import torch
 
 from stages import UserError
-from stages.inversion.batches import Sampler
+from stages.inversion.callbacks import Surroundings
 from stages.inversion.captions import sentences
 from stages.inversion.checkpoint import State
-from stages.inversion.compute import Compute, Speed
+from stages.inversion.dataset import Examples, encode
+from stages.inversion.diffusion_loss import Compute, Speed
 from stages.inversion.loop import Crew, learn, share, start
-from stages.inversion.objective import fixed_batch
 from stages.inversion.optimizer import Optimizer
 from stages.inversion.params import Train
-from stages.inversion.pictures import Examples, encode
-from stages.inversion.surroundings import Surroundings
+from stages.inversion.sampler import Sampler
+from stages.inversion.validation import fixed_batch
 from stages.models import acceleration
 from stages.models.backbone import Backbone
 from stages.models.params import Concept

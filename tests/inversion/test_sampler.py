@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from stages.inversion.batches import Pictures, Sampler, check_finite
-from stages.inversion.compute import Compute, Speed
+from stages.inversion.diffusion_loss import Compute, Speed
 from stages.inversion.loop import share
+from stages.inversion.sampler import Pictures, Sampler, check_finite
 from stages.models.noise import normal
 from stages.models.schedule import Schedule
-from tests.inversion.world import opened
+from tests.inversion.tiny_training import opened
 
 SHAPE = (4, 8, 8)
 SCHEDULE = Schedule(torch.linspace(0.999, 0.005, 1000), "epsilon")

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from PIL import Image
 
+from stages.inversion.callbacks import Surroundings
 from stages.inversion.checkpoint import State
-from stages.inversion.compute import Speed
+from stages.inversion.dataset import examples
+from stages.inversion.diffusion_loss import Speed
 from stages.inversion.params import Train
-from stages.inversion.pictures import examples
-from stages.inversion.run import teach
-from stages.inversion.surroundings import Surroundings
+from stages.inversion.train import teach
 from stages.models.backbone import open_backbone
 from stages.models.params import Concept, Model
 from stages.models.stable_diffusion import StableDiffusion

@@ -15,7 +15,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from tests.closure import ROOT
-from tests.inversion.runs import checkpoints, finish, outs, project, start, wait_for, whole
+from tests.inversion.stage_process import checkpoints, finish, outs, project, start, wait_for, whole
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 from safetensors import safe_open
 
-from stages.inversion.word import dump, snapshot_name
+from stages.inversion.embedding_file import dump, snapshot_name
 
 VECTORS = np.random.default_rng(0).normal(size=(3, 32)).astype(np.float32)
 ORIGIN = {"base_model": "starter/model", "steps": 6, "revision": None}

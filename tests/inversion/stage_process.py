@@ -10,10 +10,10 @@ import time
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from tests.inversion.world import draw
+from tests.inversion.tiny_training import draw
 
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["stages.train", "tests.inversion.runs"])
+FORKS.set_forkserver_preload(["stages.train", "tests.inversion.stage_process"])
 
 RECIPE = {
     "steps": 30,

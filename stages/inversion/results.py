@@ -7,11 +7,11 @@ from typing import Protocol
 
 import numpy as np
 
-from stages.inversion import word
+from stages.inversion import embedding_file
 from stages.inversion.checkpoint import State
-from stages.inversion.objective import curve
 from stages.inversion.optimizer import learning_rates
 from stages.inversion.params import Train
+from stages.inversion.validation import curve
 from stages.models.params import Concept, Model
 
 
@@ -93,10 +93,10 @@ def word_files(params: Recipe, state: State, origin: Origin) -> dict[str, bytes]
         "params": hashlib.sha256(json.dumps(origin.params, sort_keys=True).encode()).hexdigest()[:16],
         "versions": json.dumps(origin.versions, sort_keys=True),
     }
-    named = {"learned_embeds.safetensors": word.dump(state.best, placeholder, header)}
+    named = {"learned_embeds.safetensors": embedding_file.dump(state.best, placeholder, header)}
     for step, vectors in zip(state.snapped, state.snapshots, strict=True):
-        name = f"snapshots/{word.snapshot_name(step)}"
-        named[name] = word.dump(vectors, placeholder, header | {"step": step})
+        name = f"snapshots/{embedding_file.snapshot_name(step)}"
+        named[name] = embedding_file.dump(vectors, placeholder, header | {"step": step})
     return named
 
 

@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional as F
 
 from stages import UserError
-from stages.inversion.batches import Batch
+from stages.inversion.sampler import Batch
 from stages.models.backbone import Backbone
 
 Tensors = tuple[torch.Tensor, ...]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from stages.inversion.batches import Batch, Pictures
+from stages.inversion.sampler import Batch, Pictures
 from stages.models.noise import generator, normal
 from stages.models.schedule import Schedule
 

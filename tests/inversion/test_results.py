@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from stages.inversion.checkpoint import State
-from stages.inversion.outcome import loss_rows, metrics, objective_rows, sentence, word_files
 from stages.inversion.params import Train
+from stages.inversion.results import loss_rows, metrics, objective_rows, sentence, word_files
 from stages.models.params import Model
-from tests.inversion.world import CONCEPT
+from tests.inversion.tiny_training import CONCEPT
 
 RECIPE = Train(steps=80, validation_every=40)
 
