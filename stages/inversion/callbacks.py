@@ -1,78 +1,59 @@
-"""What the training loop sees of the world: a clock, a folder for what it saves, trackers, a bar, a wish to stop."""
+"""The outputs of the training loop: checkpoints, trackers, preview images, progress bar; and its stop requests."""
 
-import io
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from stages.inversion import checkpoint
-from stages.inversion.checkpoint import State
+from stages.common.files import png_bytes, write_atomic
+from stages.common.trackers import Trackers
+from stages.inversion.checkpoint import TrainState, save_checkpoint
 
-Write = Callable[[Path, bytes], None]
 
+@dataclass
+class Callbacks:
+    """What the loop calls. The main process writes into `folder`, at most one checkpoint per `interval` seconds.
 
-@dataclass(frozen=True)
-class Surroundings:
-    """What the loop is given of the world around it, so that it touches no clock, signal or path of its own.
-
-    `due` says whether it is time for a checkpoint, `interrupted` whether the run was asked to stop, `save` keeps a
-    state, `log` takes (values, step), `picture` takes (H W 3 bytes, step), `bar` takes (step, text).
+    Preview images are kept beside the checkpoints, so that those before the resume point are still there.
     """
 
-    due: Callable[[], bool]
-    interrupted: Callable[[], bool]
-    save: Callable[[State], None]
-    log: Callable[[dict[str, float], int], None]
-    picture: Callable[[np.ndarray, int], None]
-    bar: Callable[[int, str], None]
+    folder: Path
+    run: str
+    interval: float
+    trackers: Trackers
+    progress: tqdm
+    stop_requested: Callable[[], bool]
+    is_main: bool
+    _saved: float = field(default_factory=time.monotonic)
+    _pending: list[tuple[int, dict[str, float]]] = field(default_factory=list)
 
+    def checkpoint_due(self) -> bool:
+        return time.monotonic() - self._saved >= self.interval
 
-def surroundings(
-    folder: Path | None,
-    run: str,
-    *,
-    seconds: float,
-    write: Write,
-    stop: Callable[[], bool],
-    log: Callable[[dict[str, float], int], None],
-    show: Callable[[str, Image.Image, int], None],
-    bar: tqdm,
-) -> Surroundings:
-    """A folder for checkpoints of `run` at least `seconds` apart, trackers, a bar => what the loop is given.
+    def save(self, state: TrainState) -> None:
+        if self.is_main:
+            save_checkpoint(self.folder, state, self.run)
+        self._saved = time.monotonic()
 
-    Progress pictures are kept beside the checkpoints: whatever step a run goes on from, those of before are there.
-    A process without a folder saves nothing.
-    """
-    saved = time.monotonic()
+    def log(self, step: int, **values: float) -> None:
+        """Queue scalars of a step."""
+        self._pending.append((step, values))
 
-    def due() -> bool:
-        return time.monotonic() - saved >= seconds
+    def flush(self) -> None:
+        """Send the queued scalars to the trackers and the progress bar."""
+        for step, values in self._pending:
+            self.trackers.log(values, step)
+            if "validation_loss" in values:
+                self.progress.set_postfix_str(f"validation loss {values['validation_loss']:.3f}", refresh=False)
+            self.progress.update(step - self.progress.n)
+        self._pending.clear()
 
-    def save(state: State) -> None:
-        nonlocal saved
-        if folder is not None:
-            checkpoint.save_in(folder, state, run, write)
-        saved = time.monotonic()
-
-    def picture(pixels: np.ndarray, step: int) -> None:
+    def preview(self, pixels: np.ndarray, step: int) -> None:
+        """Save and log a preview image (H W 3, uint8)."""
         image = Image.fromarray(pixels)
-        if folder is not None:
-            write(folder / "progress" / f"step-{step:06d}.png", _png(image))
-        show("progress", image, step)
-
-    def move(step: int, text: str) -> None:
-        bar.set_postfix_str(text, refresh=False)
-        bar.update(step - bar.n)
-
-    return Surroundings(due, stop, save, log, picture, move)
-
-
-def _png(image: Image.Image) -> bytes:
-    file = io.BytesIO()
-    image.save(file, "PNG")
-    return file.getvalue()
+        write_atomic(self.folder / "progress" / f"step-{step:06d}.png", png_bytes(image))
+        self.trackers.image("progress", image, step)

@@ -1,117 +1,102 @@
-"""A finished run => figures, curves, and one sentence that says whether the word was learnt."""
+"""What a finished run leaves: metrics, a summary, curves as CSV, and the embedding files."""
 
 import hashlib
 import json
 from pathlib import Path
-from typing import Protocol
+from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 
-from stages.inversion import embedding_file
-from stages.inversion.checkpoint import State
+from stages.common.provenance import Provenance
+from stages.inversion.embedding_file import dump
 from stages.inversion.optimizer import learning_rates
 from stages.inversion.params import Train
-from stages.inversion.validation import curve
-from stages.models.params import Concept, Model
+from stages.inversion.train import Result
 
 
-class Recipe(Protocol):
-    """The sections that a word is made by."""
+def metrics(recipe: Train, result: Result) -> dict[str, float | int | bool]:
+    """Return the metrics of train.json, none of which depends on time or machine.
 
-    train: Train
-    model: Model
-    concept: Concept
-
-
-class Origin(Protocol):
-    """Where a word comes from: sections by name, versions by library, the fingerprint of the pictures."""
-
-    params: dict[str, dict]
-    versions: dict[str, str]
-    data: str
-
-
-def metrics(recipe: Train, state: State) -> dict[str, float | int | bool]:
-    """=> flat figures; nothing in them varies from run to run.
-
-    Learnt is a fall of more than twice its standard error.
+    The embedding counts as learned if its test loss is more than two standard errors below the initializer token's.
     """
-    values = curve(state.cells, state.reference)
-    best = values[state.evaluated.index(state.best_step)]
-    raw = np.array(state.losses)
+    state, test, curve = result.state, result.test, result.state.curve()
+    best = curve[state.validated.index(state.best_step)]
+    noise = np.std(np.diff(state.train_losses)) / np.sqrt(2) if len(state.train_losses) > 1 else 0.0
     return {
-        "learnt": bool(1 - best.relative > 2 * best.stderr),
-        "objective_relative": round(best.relative, 6),
-        "fall_percent": round(100 * (1 - best.relative), 4),
-        "fall_stderr_percent": round(100 * best.stderr, 4),
-        "objective_initializer": round(float(state.reference.mean()), 6),
-        "objective_last_relative": round(values[-1].relative, 6),
+        "learned": bool(1 - test.value > 2 * test.stderr),
+        "test_fall_percent": round(100 * (1 - test.value), 4),
+        "test_fall_stderr_percent": round(100 * test.stderr, 4),
+        "validation_loss_relative": round(best.value, 6),
+        "validation_loss_last_relative": round(curve[-1].value, 6),
+        "validation_loss_initializer": round(float(state.reference.mean()), 6),
         "best_step": state.best_step,
         "steps_run": state.step,
         "steps_planned": recipe.steps,
         "stopped_early": state.step < recipe.steps,
-        "overflows": state.overflows,
-        "vector_norm": round(float(np.linalg.norm(state.best, axis=1).mean()), 6),
-        "loss_noise": round(float(np.std(np.diff(raw)) / np.sqrt(2)), 6) if len(raw) > 1 else 0.0,
+        "overflows": state.scale.overflows,
+        "vector_norm": round(float(state.best.norm(dim=1).mean()), 6),
+        "loss_noise": round(float(noise), 6),
     }
 
 
-def sentence(recipe: Train, state: State) -> str:
-    """=> what was learnt, in one sentence; or that nothing was, and what to try."""
-    said = metrics(recipe, state)
-    fall, error = said["fall_percent"], said["fall_stderr_percent"]
-    when = f"best at step {said['best_step']} of {said['steps_run']}"
-    if said["learnt"]:
-        return f"learnt: the objective fell by {fall:.1f}% ± {error:.1f}, {when}"
+def summary(recipe: Train, result: Result) -> str:
+    """Return one sentence on what was learned, or on what to try if nothing was."""
+    values, last = metrics(recipe, result), result.state.curve()[-1]
+    fall, best = values["test_fall_percent"], f"best at step {values['best_step']} of {values['steps_run']}"
+    measured = f"the test loss is {abs(fall):.1f}% (± {values['test_fall_stderr_percent']:.1f})"
+    measured += f" {'below' if fall >= 0 else 'above'} the initializer token's, {best}"
+    if values["learned"]:
+        return f"learned: {measured}"
     advice = "more `train.steps`, a higher `train.learning_rate`, or an initializer_token that is nearer"
-    if values_rise(state):
+    if last.value > 1 + 2 * last.stderr:
         advice = "a lower `train.learning_rate`, `train.max_gradient_norm: 1.0`, or `train.max_vector_norm: 1.5`"
-    return f"not learnt: the objective fell by {fall:.1f}% ± {error:.1f}, {when}; try {advice}"
+    return f"not learned: {measured}; try {advice}"
 
 
-def values_rise(state: State) -> bool:
-    """Whether the last word was clearly worse than the initializer word: driven too far, not too little."""
-    last = curve(state.cells, state.reference)[-1]
-    return last.relative > 1 + 2 * last.stderr
+def embedding_files(sections: SimpleNamespace, result: Result, source: Provenance) -> dict[str, bytes]:
+    """Return the files of the best embedding and of the snapshots, by name.
 
-
-def word_files(params: Recipe, state: State, origin: Origin) -> dict[str, bytes]:
-    """=> file name => bytes: the best word and its snapshots, each saying where it comes from.
-
-    A base model in a folder somewhere on this machine is named without the way to it.
+    A base model in a local folder is recorded by the folder's name, without the path to it.
     """
-    base, placeholder = params.model.base, params.concept.placeholder_token
-    header = {
+    state, placeholder, base = result.state, sections.concept.placeholder_token, sections.model.base
+    metadata = {
         "base_model": Path(base).name if Path(base).is_absolute() else base,
-        "revision": params.model.revision,
+        "revision": sections.model.revision,
         "token": placeholder,
-        "initializer": params.concept.initializer_token,
+        "initializer": sections.concept.initializer_token,
         "steps": state.step,
         "step": state.best_step,
-        "seed": params.train.seed,
-        "curated": origin.data,
-        "params": hashlib.sha256(json.dumps(origin.params, sort_keys=True).encode()).hexdigest()[:16],
-        "versions": json.dumps(origin.versions, sort_keys=True),
+        "seed": sections.train.seed,
+        "curated": source.data,
+        "params": hashlib.sha256(json.dumps(source.params, sort_keys=True).encode()).hexdigest()[:16],
+        "versions": json.dumps(source.versions, sort_keys=True),
     }
-    named = {"learned_embeds.safetensors": embedding_file.dump(state.best, placeholder, header)}
-    for step, vectors in zip(state.snapped, state.snapshots, strict=True):
-        name = f"snapshots/{embedding_file.snapshot_name(step)}"
-        named[name] = embedding_file.dump(vectors, placeholder, header | {"step": step})
-    return named
+    files = {"learned_embeds.safetensors": dump(state.best, placeholder, metadata)}
+    for step, vectors in zip(state.snapshot_steps, state.snapshots, strict=True):
+        files[f"snapshots/step-{step:06d}.safetensors"] = dump(vectors, placeholder, metadata | {"step": step})
+    return files
 
 
-def loss_rows(recipe: Train, state: State) -> str:
-    """=> loss.csv: a row a step."""
-    rate = learning_rates(recipe)
-    rows = ["step,loss,learning_rate,vector_norm"]
-    for i, (loss, norm) in enumerate(zip(state.losses, state.norms, strict=True)):
-        rows.append(f"{i + 1},{loss:.6g},{rate(i):.6g},{norm:.6g}")
-    return "\n".join(rows) + "\n"
+def loss_csv(recipe: Train, result: Result) -> str:
+    """Return loss.csv: one row per step."""
+    losses, rate = result.state.train_losses, learning_rates(recipe)
+    columns = {
+        "step": range(1, len(losses) + 1),
+        "loss": losses,
+        "learning_rate": [rate(step) for step in range(len(losses))],
+        "vector_norm": result.state.norms,
+    }
+    return pd.DataFrame(columns).to_csv(index=False, float_format="%.6g", lineterminator="\n")
 
 
-def objective_rows(state: State) -> str:
-    """=> validation.csv: a row an evaluation."""
-    rows = ["step,relative,stderr,loss"]
-    for step, value, cells in zip(state.evaluated, curve(state.cells, state.reference), state.cells, strict=True):
-        rows.append(f"{step},{value.relative:.6f},{value.stderr:.6f},{cells.mean():.6g}")
-    return "\n".join(rows) + "\n"
+def validation_csv(result: Result) -> str:
+    """Return validation.csv: one row per validation."""
+    state, curve = result.state, result.state.curve()
+    columns = {
+        "step": state.validated,
+        "relative": [loss.value for loss in curve],
+        "stderr": [loss.stderr for loss in curve],
+        "loss": [float(row.mean()) for row in state.validation],
+    }
+    return pd.DataFrame(columns).to_csv(index=False, float_format="%.6g", lineterminator="\n")

@@ -1,112 +1,105 @@
-"""From pictures and a frozen model to a finished state: what the entry calls."""
+"""Set up textual inversion, run the training loop, and test the chosen embedding."""
 
-from dataclasses import replace
-from typing import Protocol
+from dataclasses import dataclass
+from functools import partial
 
 import torch
+from accelerate import Accelerator
 
 from stages import UserError
-from stages.inversion.callbacks import Surroundings
-from stages.inversion.captions import sentences
-from stages.inversion.checkpoint import State
-from stages.inversion.dataset import Examples, encode
-from stages.inversion.diffusion_loss import Compute, Speed
-from stages.inversion.loop import Crew, learn, share, start
-from stages.inversion.optimizer import Optimizer
+from stages.common.runtime import Runtime
+from stages.inversion.callbacks import Callbacks
+from stages.inversion.captions import build_captions
+from stages.inversion.checkpoint import TrainState
+from stages.inversion.dataset import CuratedImages, LatentCache, encode_images
+from stages.inversion.diffusion_loss import DiffusionLoss
+from stages.inversion.loop import training_loop
+from stages.inversion.optimizer import Optimizer, initial_state
 from stages.inversion.params import Train
-from stages.inversion.sampler import Sampler
-from stages.inversion.validation import fixed_batch
-from stages.models import acceleration
+from stages.inversion.sampler import Sampler, share
+from stages.inversion.validation import FixedLoss, RelativeLoss, fixed_batch, relative_loss
 from stages.models.backbone import Backbone
 from stages.models.params import Concept
 from stages.models.preview import preview
 
 
-class Wishes(Protocol):
-    """What a user may wish of speed and memory; `runtime` has it."""
+@dataclass(frozen=True)
+class Result:
+    """The final state, and the relative loss of the best embedding on the test batch."""
 
-    micro_batch: int | str
-    gradient_checkpointing: bool | str
-    attention: str
-    compile: str
-    fused_kernels: str | bool
-    deterministic: bool
+    state: TrainState
+    test: RelativeLoss
 
 
-def hasten(backbone: Backbone, steps: int, wishes: Wishes) -> tuple[Speed, str | None]:
-    """A model, the steps of the run, wishes => how batches are computed, and a sentence if wishes cannot be met."""
-    denoiser, device = backbone.denoiser, backbone.device
-    compiled, fused, both = acceleration.choose_kernels(wishes.compile, wishes.fused_kernels, device, steps)
-    attention, without = acceleration.choose_attention(wishes.attention, device, backbone.dtype)
-    parts = denoiser, backbone.text_encoder
-    unmet = [both, without, acceleration.apply_kernels(*parts, attention, fused=fused, exact=wishes.deterministic)]
-    acceleration.compile_denoiser(denoiser, compiled)
-    auto = {"auto": None}
-    how = Speed(
-        micro_batch=auto.get(wishes.micro_batch, wishes.micro_batch),
-        gradient_checkpointing=auto.get(wishes.gradient_checkpointing, wishes.gradient_checkpointing),
-        graph=device.type == "cuda",
-        ahead=int(device.type == "cuda"),
-    )
-    return how, "; ".join(filter(None, unmet)) or None
-
-
-def teach(
+def train(
     backbone: Backbone,
     concept: Concept,
     recipe: Train,
-    examples: Examples,
+    runtime: Runtime,
+    images: CuratedImages,
     *,
-    how: Speed,
-    crew: Crew,
-    found: State | None,
-    around: Surroundings,
-) -> State:
-    """A frozen model, pictures, perhaps a state found => the state at the end of training.
+    accelerator: Accelerator,
+    callbacks: Callbacks,
+    resumed: TrainState | None = None,
+) -> Result:
+    """Learn the embedding of the placeholder token, from the start or from the state `resumed`.
 
-    Without held-out pictures the objective looks at the training pictures, with noise of its own.
+    The validation batch chooses the best embedding; the test batch has the same images with other noise, and chooses
+    nothing.
     """
-    if crew.num_processes > recipe.batch_size:
-        raise UserError(
-            f"{crew.num_processes} processes cannot share a batch of {recipe.batch_size}; launch fewer "
-            "(`accelerate launch --num_processes`) or raise `train.batch_size`."
-        )
-    texts, choices = sentences(concept.property, concept.placeholder_token, recipe.captions, examples.captions)
-    templates, spare = sentences(concept.property, concept.placeholder_token, recipe.captions, [None])
-    pictures = encode(backbone, examples.train, choices, recipe.flip)
-    judged = encode(backbone, examples.holdout, spare * len(examples.holdout), False) if examples.holdout else pictures
-    backbone.release_encoder(for_good=not recipe.progress_every)
-    ids = backbone.tokenize(texts)
-    sampler = Sampler(
-        pictures, ids, backbone.schedule, seed=recipe.seed, batch_size=recipe.batch_size, gamma=recipe.min_snr_gamma
+    _check_processes(accelerator.num_processes, recipe)
+    (cache, ids), held_out = encode(backbone, concept, recipe, images)
+    seed, schedule = recipe.seed, backbone.schedule
+    sampler = Sampler(cache, ids, schedule, seed=seed, batch_size=recipe.batch_size, gamma=recipe.min_snr_gamma)
+    fixed = partial(fixed_batch, *held_out, schedule.timesteps, seed=seed, strata=recipe.validation_timesteps)
+    loss = DiffusionLoss(backbone, recipe.batch_size, graph=backbone.device.type == "cuda")
+    state = resumed or initial_state(recipe, backbone.initial_vectors(seed), runtime.micro_batch)
+    samples = sampler.draw(0, share(recipe.batch_size, accelerator.process_index, accelerator.num_processes))
+    micro_batch = loss.fit_micro_batch(
+        state.vectors, samples, fixed("validation"), state.micro_batch, runtime.gradient_checkpointing
     )
-    fixed = fixed_batch(
-        judged,
-        backbone.tokenize(templates) if examples.holdout else ids,
-        backbone.schedule.to("cpu"),
-        seed=recipe.seed,
-        strata=recipe.validation_timesteps,
-    )
-    mine = share(recipe.batch_size, crew.process_index, crew.num_processes)
-    initial = backbone.initial_vectors(recipe.seed)
-    if found is not None:
-        how = replace(how, micro_batch=found.micro_batch)
-    compute = Compute(backbone, how, recipe.batch_size)
-    compute.fit(initial, sampler.draw(0, mine), fixed, how.gradient_checkpointing)
-    sizes = crew.gather(torch.tensor([compute.micro_batch], device=backbone.device))
-    compute.micro_batch = int(sizes.min())
-    state = found or start(recipe, initial, compute.micro_batch)
-    optimizer = Optimizer(recipe, backbone.typical_norm(), state, backbone.device)
-    caption, shape = recipe.progress_prompt.replace("{}", concept.placeholder_token), tuple(pictures.mean.shape[1:])
-    return learn(
+    state.micro_batch = int(accelerator.gather(torch.tensor([micro_batch], device=backbone.device)).min())
+    validation, test = (FixedLoss(loss, fixed(stream), accelerator) for stream in ("validation", "test"))
+    initializer = backbone.initializer_vectors()
+    if state.reference is None:
+        state.reference = validation(initializer, state.micro_batch)
+    caption, shape = recipe.progress_prompt.replace("{}", concept.placeholder_token), tuple(cache.mean.shape[1:])
+    training_loop(
         recipe,
         state,
-        compute,
         sampler,
-        fixed,
-        optimizer=optimizer,
-        known=backbone.initializer_vectors().numpy(),
-        sketch=lambda vectors: preview(backbone, caption, vectors, shape, recipe.seed),
-        crew=crew,
-        around=around,
+        loss,
+        validation=validation,
+        optimizer=Optimizer(recipe, backbone.mean_norm()),
+        preview=lambda vectors: preview(backbone, caption, vectors, shape, seed),
+        accelerator=accelerator,
+        callbacks=callbacks,
     )
+    best, reference = (test(vectors, state.micro_batch) for vectors in (state.best, initializer))
+    return Result(state, relative_loss(best, reference))
+
+
+def encode(
+    backbone: Backbone, concept: Concept, recipe: Train, images: CuratedImages
+) -> tuple[tuple[LatentCache, torch.Tensor], tuple[LatentCache, torch.Tensor]]:
+    """Return the latents and caption ids of the training images, and those of the held-out images.
+
+    If no images are held out, the training images serve for both.
+    """
+    build = partial(build_captions, concept.property, concept.placeholder_token, recipe.captions)
+    captions, choices = build(images.texts)
+    training = encode_images(backbone, images.train, choices, recipe.flip), backbone.tokenize(captions)
+    held_out = training
+    if images.holdout:
+        captions, choices = build([None] * len(images.holdout))
+        held_out = encode_images(backbone, images.holdout, choices, False), backbone.tokenize(captions)
+    backbone.release_vae(for_good=not recipe.progress_every)
+    return training, held_out
+
+
+def _check_processes(processes: int, recipe: Train) -> None:
+    if processes > recipe.batch_size:
+        raise UserError(
+            f"{processes} processes cannot share a batch of {recipe.batch_size}; launch fewer "
+            "(`accelerate launch --num_processes`) or raise `train.batch_size`."
+        )

@@ -1,85 +1,90 @@
-"""The fixed objective: the same pictures, noise, timesteps and captions every time, so that a change is the word's.
+"""The validation loss: the same images, noise, timesteps and captions every time, so that only the embedding differs.
 
-The training loss of a diffusion model is dominated by which timestep and noise were drawn; with those fixed it falls
-smoothly while a word is learnt (Voronov et al. 2023, "Is This Loss Informative?", sec. 4). Their batch has four
-timesteps; here the timesteps are stratified over the schedule, one stratum a cell.
+The training loss of a diffusion model is dominated by the drawn timestep and noise; with both fixed it falls smoothly
+during training (Voronov et al. 2023, "Is This Loss Informative?", sec. 4). Their batch has four timesteps; here the
+timesteps are stratified over the schedule, one stratum per sample.
 
-Legend: E evaluations, K cells (picture x stratum), B batch, c h w latent.
+Legend: K samples (image x stratum), V vectors of the embedding, D width, c h w latent.
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 
-from stages.inversion.sampler import Batch, Pictures
+from stages import UserError
+from stages.inversion.dataset import LatentCache
+from stages.inversion.diffusion_loss import DiffusionLoss
+from stages.inversion.sampler import Batch, share
 from stages.models.noise import generator, normal
-from stages.models.schedule import Schedule
 
 
 @dataclass(frozen=True)
-class Value:
-    """The objective relative to the initializer word (1.0 is no better than it), and its paired standard error."""
+class RelativeLoss:
+    """A loss divided by the initializer token's (1.0 is no better), and its paired standard error."""
 
-    relative: float
+    value: float
     stderr: float
 
 
-def fixed_batch(
-    pictures: Pictures,
-    ids: torch.Tensor,
-    schedule: Schedule,
-    *,
-    seed: int,
-    strata: int,
-    interval: tuple[float, float] = (0.0, 1.0),
-) -> Batch:
-    """Held-out pictures (P c h w), ids of the sentences => K = P x strata cells, the same for the same seed.
+class FixedLoss:
+    """The loss of an embedding on a fixed batch, which the processes share."""
 
-    Cell j sees the middle of the j-th of K equal parts of `interval` (fractions of the schedule), and consecutive parts
-    go to different pictures: every picture sees every region of the schedule.
+    def __init__(self, loss: DiffusionLoss, batch: Batch, accelerator: Accelerator) -> None:
+        samples = share(len(batch), accelerator.process_index, accelerator.num_processes)
+        self._before, self._after = samples.start, len(batch) - samples.stop
+        self._loss, self._accelerator = loss, accelerator
+        self._batch = batch[samples.start : samples.stop].to(loss.device)
+
+    def __call__(self, vectors: torch.Tensor, micro_batch: int) -> torch.Tensor:
+        """Return the loss of every sample (K) with the embedding `vectors` (V D), on the CPU."""
+        losses = self._loss.losses(vectors, self._batch, micro_batch)
+        padded = torch.nn.functional.pad(losses, (self._before, self._after)).to(self._loss.device)
+        return all_reduce(self._accelerator, padded).cpu()
+
+
+def fixed_batch(cache: LatentCache, ids: torch.Tensor, timesteps: int, stream: str, *, seed: int, strata: int) -> Batch:
+    """Draw K = images x strata samples, the same for the same seed and stream.
+
+    Sample k has the timestep in the middle of the k-th of K equal parts of the schedule, and consecutive samples have
+    different images: every image is seen in every region of the schedule.
     """
-    count = len(pictures.mean)
-    shape = tuple(pictures.mean.shape[1:])
-    start, end = (fraction * schedule.timesteps for fraction in interval)
-    latents, noise, timesteps, captions = [], [], [], []
-    for cell in range(count * strata):
-        picture = cell % count
-        drawn = torch.from_numpy(normal(seed, "validation", 0, cell, (2, *shape)))
-        latents.append(pictures.latents(picture, drawn[0]))
+    images, shape = len(cache.mean), tuple(cache.mean.shape[1:])
+    count = images * strata
+    latents, noise, captions = [], [], []
+    for k in range(count):
+        drawn = torch.from_numpy(normal(seed, stream, 0, k, (2, *shape)))
+        latents.append(cache.sample(k % images, drawn[0]))
         noise.append(drawn[1])
-        timesteps.append(int(start + (cell + 0.5) / (count * strata) * (end - start)))
-        choices = pictures.choices[picture]
-        captions.append(choices[generator(seed, "validation", 1, cell).integers(len(choices))])
-    weights = torch.ones(len(timesteps))
-    return Batch(torch.stack(latents), torch.stack(noise), torch.tensor(timesteps), ids[captions], weights)
+        choices = cache.captions[k % images]
+        captions.append(choices[generator(seed, stream, 1, k).integers(len(choices))])
+    middles = torch.tensor([int((k + 0.5) / count * timesteps) for k in range(count)])
+    return Batch(torch.stack(latents), torch.stack(noise), middles, ids[captions], torch.ones(count))
 
 
-def evaluate(batch: Batch, losses: Callable[[Batch], torch.Tensor], chunk: int, rank: int, world: int) -> torch.Tensor:
-    """Cells, a function that gives the losses of some => losses (K) with zeros where another process has the cell."""
-    share = math.ceil(len(batch) / world)
-    start, end = min(rank * share, len(batch)), min((rank + 1) * share, len(batch))
-    result = torch.zeros(len(batch))
-    for i in range(start, end, chunk):
-        stop = min(i + chunk, end)
-        result[i:stop] = losses(batch.part(i, stop)).float().cpu()
-    return result
+def relative_loss(losses: torch.Tensor, reference: torch.Tensor) -> RelativeLoss:
+    """Return the ratio of the mean losses (K) with an embedding and with the initializer token.
 
-
-def relative(losses: np.ndarray, reference: np.ndarray) -> Value:
-    """Losses (K) with a word and with the initializer word => the ratio of their means, and its standard error.
-
-    The error is that of a ratio of paired means (delta method): the spread of `loss - ratio x reference` over the
-    cells, in which the difficulty of a cell, common to both, cancels.
+    The standard error is that of a ratio of paired means (delta method): the spread of `loss - ratio x reference`, in
+    which the difficulty that a sample has for both cancels.
     """
-    losses, reference = losses.astype(np.float64), reference.astype(np.float64)
+    losses, reference = (np.asarray(x, dtype=np.float64) for x in (losses, reference))
     ratio = losses.mean() / reference.mean()
     spread = (losses - ratio * reference).std(ddof=1) if len(losses) > 1 else 0.0
-    return Value(float(ratio), float(spread / math.sqrt(len(losses)) / reference.mean()))
+    return RelativeLoss(float(ratio), float(spread / math.sqrt(len(losses)) / reference.mean()))
 
 
-def curve(cells: list[np.ndarray], reference: np.ndarray | None) -> list[Value]:
-    """Losses of every evaluation (E K) and with the initializer word (K) => the objective at every evaluation."""
-    return [relative(row, reference) for row in cells]
+def all_reduce(accelerator: Accelerator, tensor: torch.Tensor) -> torch.Tensor:
+    """Sum a tensor over the processes. Raises UserError if another process has ended."""
+    try:
+        return accelerator.reduce(tensor, "sum")
+    except RuntimeError as error:
+        if accelerator.num_processes == 1:
+            raise
+        raise UserError(
+            f"process {accelerator.process_index} lost the connection to another process "
+            f"({str(error).splitlines()[0]}); see the message of that process, and run the same command to continue "
+            "from the last checkpoint."
+        ) from None

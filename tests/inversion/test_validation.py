@@ -1,66 +1,78 @@
-"""The fixed objective: the same cells every time, and an error that is the error."""
+"""The validation batch is always the same, and the standard error is that of a ratio of paired means."""
+
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 
-from stages.inversion.validation import curve, evaluate, fixed_batch, relative
-from tests.inversion.test_sampler import IDS, SCHEDULE, pictures
-
-
-def cells(seed: int = 0, strata: int = 4, **options: object):
-    return fixed_batch(pictures(), IDS, SCHEDULE, seed=seed, strata=strata, **options)
-
-
-def test_the_cells_are_the_same_every_time_and_others_for_another_seed():
-    for tensor, expected in zip(cells().tensors(), cells().tensors(), strict=True):
-        assert torch.equal(tensor, expected)
-    assert not torch.equal(cells().noise, cells(seed=1).noise)
+from stages.inversion.diffusion_loss import DiffusionLoss
+from stages.inversion.sampler import Batch
+from stages.inversion.validation import FixedLoss, RelativeLoss, fixed_batch, relative_loss
+from tests.inversion.test_sampler import IDS, latent_cache
+from tests.inversion.tiny_training import open_tiny
 
 
-def test_timesteps_are_stratified_and_every_picture_sees_every_region():
-    batch = cells()
+def make_batch(stream: str = "validation", seed: int = 0) -> Batch:
+    return fixed_batch(latent_cache(), IDS, 1000, stream, seed=seed, strata=4)
+
+
+def test_batch_is_the_same_for_the_same_seed_and_stream():
+    assert all(torch.equal(a, b) for a, b in zip(make_batch().tensors(), make_batch().tensors(), strict=True))
+    for other in (make_batch(seed=1), make_batch("test")):
+        assert not torch.equal(make_batch().noise, other.noise)
+        assert torch.equal(make_batch().timesteps, other.timesteps)
+
+
+def test_timesteps_are_stratified_for_every_image():
+    batch = make_batch()
     assert batch.timesteps.tolist() == [25 + 50 * i for i in range(20)]
-    for picture in range(5):
-        mine = batch.timesteps[picture::5] // 250
-        assert mine.tolist() == [0, 1, 2, 3]
-    assert cells(interval=(0.2, 0.8)).timesteps.min() >= 200
-    assert cells(interval=(0.2, 0.8)).timesteps.max() < 800
+    assert all((batch.timesteps[image::5] // 250).tolist() == [0, 1, 2, 3] for image in range(5))
 
 
-def test_processes_and_chunks_give_the_same_losses():
-    batch = cells()
+@pytest.mark.parametrize("processes", [2, 3, 30])
+def test_processes_and_micro_batches_give_the_same_losses(folder: Path, processes: int):
+    backbone = open_tiny(folder)
+    ids = backbone.tokenize(["a <critter>", "the <critter>", "photo of <critter>"])
+    batch = fixed_batch(latent_cache(), ids, 1000, "validation", seed=0, strata=4)
+    loss, vectors = DiffusionLoss(backbone, 4, graph=False), backbone.initial_vectors(0)
+    whole = FixedLoss(loss, batch, Accelerator(cpu=True))(vectors, 10)
 
-    def losses(part):
-        return part.timesteps.float() + part.noise.flatten(1).sum(1)
+    class Rank:
+        """One of several processes, whose sum is taken below."""
 
-    whole = evaluate(batch, losses, 100, 0, 1)
-    for world, chunk in ((2, 3), (3, 1), (30, 8)):
-        parts = [evaluate(batch, losses, chunk, rank, world) for rank in range(world)]
-        torch.testing.assert_close(sum(parts), whole)
-        assert all((sum(part != 0 for part in parts) == 1).tolist())
+        num_processes = processes
+
+        def __init__(self, rank: int) -> None:
+            self.process_index = rank
+
+        def reduce(self, tensor: torch.Tensor, reduction: str) -> torch.Tensor:
+            return tensor
+
+    parts = [FixedLoss(loss, batch, Rank(rank))(vectors, 1 + rank % 3) for rank in range(processes)]
+    torch.testing.assert_close(sum(parts), whole)
+    assert all((sum(part != 0 for part in parts) == 1).tolist())
 
 
 def test_relative_to_itself_is_one_without_error():
-    losses = np.random.default_rng(0).random(24).astype(np.float32)
-    assert relative(losses, losses) == (value := curve([losses], losses)[0])
-    assert value.relative == pytest.approx(1)
-    assert value.stderr == pytest.approx(0, abs=1e-9)
+    losses = torch.rand(24, generator=torch.Generator().manual_seed(0))
+    assert relative_loss(losses, losses) == RelativeLoss(1.0, pytest.approx(0, abs=1e-9))
 
 
-def test_the_standard_error_is_the_spread_over_repetitions():
-    """Cells of very different difficulty, a fall of 10% with noise: it says how far the ratios really scatter."""
+def test_standard_error_is_the_spread_over_repetitions():
+    """Samples of very different difficulty, and a fall of 10% with noise."""
     random, values = np.random.default_rng(1), []
     for _ in range(2000):
         initial = random.uniform(0.05, 1.0, 24)
-        values.append(relative(initial * random.normal(0.9, 0.05, 24), initial))
-    said = np.mean([value.stderr for value in values])
-    assert np.mean([value.relative for value in values]) == pytest.approx(0.9, abs=0.002)
-    assert np.std([value.relative for value in values]) == pytest.approx(said, rel=0.12)
+        values.append(relative_loss(initial * random.normal(0.9, 0.05, 24), initial))
+    ratios = [relative.value for relative in values]
+    assert np.mean(ratios) == pytest.approx(0.9, abs=0.002)
+    assert np.std(ratios) == pytest.approx(np.mean([relative.stderr for relative in values]), rel=0.12)
 
 
-def test_the_paired_error_is_far_below_the_unpaired_one():
+def test_paired_error_is_far_below_the_unpaired_one():
     random = np.random.default_rng(2)
     initial = random.uniform(0.05, 1.0, 24)
-    value = relative(0.9 * initial + random.normal(0, 0.005, 24), initial)
-    assert value.stderr < 0.1 * initial.std() / initial.mean() / np.sqrt(24)
+    relative = relative_loss(0.9 * initial + random.normal(0, 0.005, 24), initial)
+    assert relative.stderr < 0.1 * initial.std() / initial.mean() / np.sqrt(24)
