@@ -54,8 +54,8 @@ def rows(model: type[BaseModel], prefix: str) -> list[str]:
     lines = []
     for name, field in model.model_fields.items():
         full = prefix + (field.alias or name)
-        cells = (f"`{full}`", default(field), allowed(field.annotation, field.metadata), field.description or "")
-        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+        columns = (f"`{full}`", default(field), allowed(field.annotation, field.metadata), field.description or "")
+        lines.append("| " + " | ".join(column.replace("|", "\\|") for column in columns) + " |")
         for inner in (field.annotation, *get_args(field.annotation)):
             if isinstance(inner, type) and issubclass(inner, BaseModel):
                 lines += rows(inner, f"{full}.")

@@ -124,13 +124,13 @@ def test_previews_are_drawn_between_graphs(folder: Path, curated: Path):
 
 
 def test_micro_batch_is_halved_when_memory_runs_out(folder: Path, curated: Path):
-    """The limit is half of the memory that the whole batch takes."""
+    """The limit is half of the memory that the full batch takes."""
     recipe = {"batch_size": 4096, "steps": 2, "flip": False}
     gc.collect()
     torch.cuda.empty_cache()
     before = torch.cuda.memory_reserved()
     torch.cuda.reset_peak_memory_stats()
-    whole = run(folder, curated, **recipe)
+    full = run(folder, curated, **recipe)
     limit = before + (torch.cuda.max_memory_reserved() - before) / 2
     gc.collect()  # the backbone and its graphs refer to each other
     torch.cuda.empty_cache()
@@ -140,7 +140,7 @@ def test_micro_batch_is_halved_when_memory_runs_out(folder: Path, curated: Path)
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
     assert small.micro_batch < 4096
-    assert_near(small, whole)
+    assert_near(small, full)
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")

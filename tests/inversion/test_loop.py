@@ -99,9 +99,9 @@ def test_micro_batch_changes_rounding_only(
 
 def test_resumed_run_keeps_its_micro_batch(folder: Path, curated: Path):
     callbacks = RecordingCallbacks()
-    whole = run(open_tiny(folder), curated, callbacks=callbacks, micro_batch=1).state
+    full = run(open_tiny(folder), curated, callbacks=callbacks, micro_batch=1).state
     resumed = run(open_tiny(folder), curated, resumed=callbacks.saved[2], micro_batch=4).state
-    assert torch.equal(resumed.vectors, whole.vectors)
+    assert torch.equal(resumed.vectors, full.vectors)
 
 
 def test_early_stopping_ends_the_run(folder: Path, curated: Path):

@@ -30,10 +30,10 @@ def make_sampler(flip: bool = True, **options: object) -> Sampler:
 
 
 def test_sample_does_not_depend_on_the_rest_of_the_batch():
-    whole = make_sampler().draw(7, range(4))
+    full = make_sampler().draw(7, range(4))
     for start, end in ((0, 1), (1, 4), (2, 3)):
         part = make_sampler().draw(7, range(start, end))
-        assert all(torch.equal(a, b) for a, b in zip(part.tensors(), whole[start:end].tensors(), strict=True))
+        assert all(torch.equal(a, b) for a, b in zip(part.tensors(), full[start:end].tensors(), strict=True))
 
 
 @pytest.mark.parametrize("flip", [True, False])
@@ -83,10 +83,10 @@ def test_batch_split_does_not_change_the_gradient(folder: Path, gamma: float | N
     ids = backbone.tokenize(["a <critter>", "the <critter>", "photo of <critter>"])
     sampler = Sampler(latent_cache(), ids, backbone.schedule, seed=0, batch_size=4, gamma=gamma)
     loss, vectors = DiffusionLoss(backbone, 4, graph=False), backbone.initial_vectors(0)
-    whole = loss.gradient(vectors, 1.0, sampler.draw(3, range(4)), 4)
-    assert whole[1:].norm() > 1e-5
+    full = loss.gradient(vectors, 1.0, sampler.draw(3, range(4)), 4)
+    assert full[1:].norm() > 1e-5
     for micro_batch in (1, 2, 3):
         split = loss.gradient(vectors, 1.0, sampler.draw(3, range(4)), micro_batch)
-        torch.testing.assert_close(split, whole, rtol=1e-4, atol=1e-7)
+        torch.testing.assert_close(split, full, rtol=1e-4, atol=1e-7)
     parts = [loss.gradient(vectors, 1.0, sampler.draw(3, share(4, rank, 2)), 4) for rank in (0, 1)]
-    torch.testing.assert_close(sum(parts), whole, rtol=1e-4, atol=1e-7)
+    torch.testing.assert_close(sum(parts), full, rtol=1e-4, atol=1e-7)

@@ -37,7 +37,7 @@ def test_processes_and_micro_batches_give_the_same_losses(folder: Path, processe
     ids = backbone.tokenize(["a <critter>", "the <critter>", "photo of <critter>"])
     batch = fixed_batch(latent_cache(), ids, 1000, "validation", seed=0, strata=4)
     loss, vectors = DiffusionLoss(backbone, 4, graph=False), backbone.initial_vectors(0)
-    whole = FixedLoss(loss, batch, Accelerator(cpu=True))(vectors, 10)
+    full = FixedLoss(loss, batch, Accelerator(cpu=True))(vectors, 10)
 
     class Rank:
         """One of several processes, whose sum is taken below."""
@@ -51,7 +51,7 @@ def test_processes_and_micro_batches_give_the_same_losses(folder: Path, processe
             return tensor
 
     parts = [FixedLoss(loss, batch, Rank(rank))(vectors, 1 + rank % 3) for rank in range(processes)]
-    torch.testing.assert_close(sum(parts), whole)
+    torch.testing.assert_close(sum(parts), full)
     assert all((sum(part != 0 for part in parts) == 1).tolist())
 
 
