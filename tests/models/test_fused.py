@@ -11,11 +11,11 @@ from transformers.activations import QuickGELUActivation
 
 pytest.importorskip("triton", reason="needs Triton, which there is for Linux")
 
-from stages.models.fused import attention, layer_norm, norm, pointwise
-from stages.models.fused.modules import fuse, fuse_text
-from stages.models.fused.residual import PairedLinear, Residual, Up
-from stages.models.fused.text import Layer
-from stages.models.fused.transformer import Block, Transformer
+from stages.models.fused import attention, group_norm, layer_norm, pointwise
+from stages.models.fused.clip import FusedClipLayer
+from stages.models.fused.modules import fuse_text_encoder, fuse_unet
+from stages.models.fused.resnet import ConcatLinear, FusedResnetBlock, FusedUpBlock
+from stages.models.fused.transformer import FusedTransformer2D, FusedTransformerBlock
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 LAST = torch.channels_last
@@ -48,7 +48,7 @@ def test_a_norm_is_pytorchs(channels: int, groups: int, silu: bool, shifted: boo
     shift = drawn(2, channels) if shifted else None
     weight, bias, slope = drawn(channels), drawn(channels + 1)[1:], drawn(2, channels, 7, 5)
     parts = (x, None) if own is None else (x[:, :own], x[:, own:])
-    ours = norm.GroupNorm.apply(*parts, shift, weight, bias, groups, 1e-5, silu)
+    ours = group_norm.GroupNorm.apply(*parts, shift, weight, bias, groups, 1e-5, silu)
     theirs = F.group_norm(x if shift is None else x + shift[:, :, None, None], groups, weight, bias, 1e-5)
     theirs = F.silu(theirs) if silu else theirs
     assert distance(ours, theirs) < 1e-5
@@ -58,14 +58,14 @@ def test_a_norm_is_pytorchs(channels: int, groups: int, silu: bool, shifted: boo
 def test_a_gate_is_pytorchs():
     x, slope = drawn(3, 5, 2 * 1030).requires_grad_(), drawn(3, 5, 1030)
     value, gate = x.chunk(2, -1)
-    ours, theirs = pointwise.Gate.apply(x), value * F.gelu(gate)
+    ours, theirs = pointwise.GEGLU.apply(x), value * F.gelu(gate)
     assert distance(ours, theirs) < 1e-6
     assert distance(*(torch.autograd.grad(y, x, slope)[0] for y in (ours, theirs))) < 1e-6
 
 
 def test_a_quick_gate_is_transformers():
     x, slope = (3 * drawn(5, 1030)).requires_grad_(), drawn(5, 1030)
-    ours, theirs = pointwise.QuickGelu.apply(x), QuickGELUActivation()(x)
+    ours, theirs = pointwise.QuickGELU.apply(x), QuickGELUActivation()(x)
     assert distance(ours, theirs) < 1e-6
     assert distance(*(torch.autograd.grad(y, x, slope)[0] for y in (ours, theirs))) < 1e-6
 
@@ -77,8 +77,8 @@ def test_a_text_encoder_says_what_it_did_before_it_was_fused(act: str):
     plain = CLIPTextModel(CLIPTextConfig(vocab_size=50, hidden_act=act, **sizes))
     plain = plain.requires_grad_(False).eval().to(DEVICE)
     fused = copy.deepcopy(plain)
-    fuse_text(fused)
-    assert [type(module) for module in fused.modules()].count(Layer) == 2
+    fuse_text_encoder(fused)
+    assert [type(module) for module in fused.modules()].count(FusedClipLayer) == 2
     words = drawn(2, 7, 24).requires_grad_()
     ids = torch.arange(14, device=DEVICE).view(2, 7)
     said = []
@@ -102,7 +102,7 @@ class Spoken(torch.nn.Module):
 
 def test_a_linear_layer_of_two_parts_is_that_of_the_whole():
     whole, weight, bias = drawn(2, 5, 12).requires_grad_(), drawn(6, 12), drawn(6)
-    ours, theirs = PairedLinear.apply(whole[..., :8], whole[..., 8:], weight, bias), F.linear(whole, weight, bias)
+    ours, theirs = ConcatLinear.apply(whole[..., :8], whole[..., 8:], weight, bias), F.linear(whole, weight, bias)
     assert distance(ours, theirs) < 1e-6
     slope = drawn(2, 5, 6)
     assert distance(*(torch.autograd.grad(y, whole, slope)[0] for y in (ours, theirs))) < 1e-6
@@ -111,7 +111,7 @@ def test_a_linear_layer_of_two_parts_is_that_of_the_whole():
 def test_a_sum_takes_any_layout():
     a, b, bias = drawn(2, 6, 3, 5).requires_grad_(), drawn(2, 6, 3, 5).contiguous(memory_format=LAST), drawn(6)
     slope = drawn(2, 12, 3, 5)[:, 3:9]
-    ours = pointwise.Sum.apply(a, b, bias)
+    ours = pointwise.ResidualAdd.apply(a, b, bias)
     assert distance(ours, a + b + bias[:, None, None]) < 1e-6
     assert torch.equal(torch.autograd.grad(ours, a, slope)[0], slope)
 
@@ -121,7 +121,7 @@ def test_a_layer_norm_of_a_sum_is_pytorchs(added: bool):
     """Its stream goes on, past the norm and through it."""
     a, b = (3 * drawn(2, 150, 40) + 20).requires_grad_(), drawn(2, 150, 40).requires_grad_() if added else None
     weight, bias, past, through = drawn(40), drawn(41)[1:], drawn(2, 150, 40), drawn(2, 150, 40) + 1
-    ours = layer_norm.AddNorm.apply(a, b, weight, bias, 1e-5)
+    ours = layer_norm.AddLayerNorm.apply(a, b, weight, bias, 1e-5)
     stream = a + b if added else a
     theirs = stream, F.layer_norm(stream, (40,), weight, bias, 1e-5)
     assert all(distance(one, other) < 1e-5 for one, other in zip(ours, theirs, strict=True))
@@ -141,8 +141,8 @@ def test_attention_is_pytorchs(queries: int, keys: int | None, width: int, monke
     shapes = [own] if keys is None else [(2, queries, 3, width), others]
     packed = [drawn(*shape, dtype=torch.float16).requires_grad_() for shape in shapes]
     slope = drawn(2, queries, 3, width)
-    ours = attention.Attention.apply(packed[0], None if keys is None else packed[1])
-    theirs = attention.standard(packed[0].float(), None if keys is None else packed[1].float())
+    ours = attention.FlashAttention.apply(packed[0], None if keys is None else packed[1])
+    theirs = attention.sdpa(packed[0].float(), None if keys is None else packed[1].float())
     assert distance(ours, theirs) < 1e-3
     mine, known = (torch.autograd.grad(y, packed, slope.to(y.dtype)) for y in (ours, theirs))
     assert all(distance(a, b) < 2e-3 for a, b in zip(mine, known, strict=True))
@@ -150,9 +150,9 @@ def test_attention_is_pytorchs(queries: int, keys: int | None, width: int, monke
 
 def test_queries_are_shared_where_there_are_few_keys():
     """Whole blocks of queries, all of them, and none twice."""
-    assert attention.share(4096, 128, 64) == (512, 8)
-    assert attention.share(4096, 128, 2048) == (4096, 1)
-    assert attention.share(100, 128, 2) == (128, 1)
+    assert attention.split_queries(4096, 128, 64) == (512, 8)
+    assert attention.split_queries(4096, 128, 2048) == (4096, 1)
+    assert attention.split_queries(100, 128, 2) == (128, 1)
 
 
 @pytest.mark.parametrize("linear", [True, False])
@@ -172,11 +172,11 @@ def test_a_denoiser_predicts_what_it_did_before_it_was_fused(linear: bool, check
     )
     plain = plain.requires_grad_(False).eval().to(DEVICE, memory_format=LAST)
     fused = copy.deepcopy(plain)
-    fuse(fused, attention.exact)
+    fuse_unet(fused, attention.deterministic)
     kinds = [type(module) for module in fused.modules()]
-    assert kinds.count(Residual) == 8
-    assert kinds.count(Up) == 2
-    assert kinds.count(Transformer) == kinds.count(Block) == 4
+    assert kinds.count(FusedResnetBlock) == 8
+    assert kinds.count(FusedUpBlock) == 2
+    assert kinds.count(FusedTransformer2D) == kinds.count(FusedTransformerBlock) == 4
     if checkpointing:
         fused.enable_gradient_checkpointing()
         fused.train()

@@ -36,34 +36,34 @@ QUERIES = {
 WIDE_NEEDS_BYTES = 160 * 1024  # of shared memory a block may have
 PROGRAMS = 512  # as many are worth cutting the queries for, where there are few keys
 
-Attend = Callable[[torch.Tensor, torch.Tensor | None], torch.Tensor]
+AttentionFunction = Callable[[torch.Tensor, torch.Tensor | None], torch.Tensor]
 
 
-def apart(first: torch.Tensor, second: torch.Tensor | None) -> tuple[torch.Tensor, ...]:
+def unpack_qkv(first: torch.Tensor, second: torch.Tensor | None) -> tuple[torch.Tensor, ...]:
     """(B M 3 H D) alone, or (B M H D) and (B N 2 H D) => q (B M H D), k (B N H D), v (B N H D)."""
     return first.unbind(2) if second is None else (first, *second.unbind(2))
 
 
-def standard(first: torch.Tensor, second: torch.Tensor | None) -> torch.Tensor:
+def sdpa(first: torch.Tensor, second: torch.Tensor | None) -> torch.Tensor:
     """Packed q, k, v => what PyTorch's attention gives (B M H D)."""
-    return F.scaled_dot_product_attention(*(x.transpose(1, 2) for x in apart(first, second))).transpose(1, 2)
+    return F.scaled_dot_product_attention(*(x.transpose(1, 2) for x in unpack_qkv(first, second))).transpose(1, 2)
 
 
 def xformers(first: torch.Tensor, second: torch.Tensor | None) -> torch.Tensor:
     """The same by xformers' kernels."""
     from xformers.ops import memory_efficient_attention
 
-    return memory_efficient_attention(*apart(first, second))
+    return memory_efficient_attention(*unpack_qkv(first, second))
 
 
-def exact(first: torch.Tensor, second: torch.Tensor | None) -> torch.Tensor:
+def deterministic(first: torch.Tensor, second: torch.Tensor | None) -> torch.Tensor:
     """The same by the kernels below where they serve, else by the library's, in its strict mode if that is on."""
-    if first.dtype.itemsize != 2 or first.shape[-1] > widest(first.device):
-        return standard(first, second)
-    return Attention.apply(first, second)
+    if first.dtype.itemsize != 2 or first.shape[-1] > max_head_dim(first.device):
+        return sdpa(first, second)
+    return FlashAttention.apply(first, second)
 
 
-def widest(device: torch.device) -> int:
+def max_head_dim(device: torch.device) -> int:
     """=> the width of the widest heads whose blocks fit into a device's shared memory."""
     if device.type != "cuda":
         return WIDE
@@ -179,12 +179,12 @@ def _attention_queries(
     tl.store(dq + sample * db + head * D + row[:, None] * dn + lane[None, :], to_query * factor, inside)
 
 
-class Attention(torch.autograd.Function):
+class FlashAttention(torch.autograd.Function):
     """Packed q, k, v of half precision => softmax(q k / sqrt(D)) v (B M H D)."""
 
     @staticmethod
     def forward(ctx, first, second):
-        q, k, v = apart(first, second)
+        q, k, v = unpack_qkv(first, second)
         (batch, queries, heads, width), keys = q.shape, k.shape[1]
         padded = max(16, triton.next_power_of_2(width))
         ctx.shape, ctx.blocks = {"D": width, "PADDED": padded}, NARROW if padded <= NARROW else WIDE
@@ -201,7 +201,7 @@ class Attention(torch.autograd.Function):
     def backward(ctx, do):
         first, second, o, lse = ctx.saved_tensors
         packed = [torch.empty_like(x, memory_format=torch.contiguous_format) for x in (first, second) if x is not None]
-        (q, k, v), dq = apart(first, second), packed[0][:, :, 0] if second is None else packed[0]
+        (q, k, v), dq = unpack_qkv(first, second), packed[0][:, :, 0] if second is None else packed[0]
         (batch, queries, heads, width), keys = q.shape, k.shape[1]
         do, delta = do.contiguous(), torch.empty_like(lse)
         _attention_overlap[triton.cdiv(queries, 64), batch * heads](o, do, delta, queries, heads, **ctx.shape, BM=64)
@@ -212,7 +212,7 @@ class Attention(torch.autograd.Function):
         _attention_queries[grid](*common, dq, *sizes, *dq.stride()[:2], **ctx.shape, **blocks)
         blocks, slopes = KEYS[ctx.blocks], packed[-1][:, :, -2:]
         tiles = triton.cdiv(keys, blocks["BN"])
-        part, parts = share(queries, blocks["BM"], tiles * batch * heads)
+        part, parts = split_queries(queries, blocks["BM"], tiles * batch * heads)
         # Where the queries are shared among programs, the programs' sums are added in their order.
         sums = slopes[None] if parts == 1 else slopes.new_empty((parts, *slopes.shape), dtype=torch.float32)
         dk, dv = sums[0].unbind(2)
@@ -224,7 +224,7 @@ class Attention(torch.autograd.Function):
         return packed[0], packed[1] if second is not None else None
 
 
-def share(queries: int, block: int, programs: int) -> tuple[int, int]:
+def split_queries(queries: int, block: int, programs: int) -> tuple[int, int]:
     """Queries, how many a program takes at once, programs that few keys leave => queries a program, programs for it."""
     part = block * triton.cdiv(queries, block * max(1, PROGRAMS // programs))
     return part, triton.cdiv(queries, part)

@@ -56,7 +56,7 @@ def _add_norm_backward(
     tl.store(dx + place, slope, inside)
 
 
-class AddNorm(torch.autograd.Function):
+class AddLayerNorm(torch.autograd.Function):
     """a (... E), b (... E) or None, the norm's weight and bias => a + b and its layer norm, both (... E).
 
     No gradient reaches weight or bias: they are frozen.

@@ -12,7 +12,7 @@ LAST = torch.channels_last
 
 
 @triton.jit
-def _gate_forward(x, y, width, BLOCK: tl.constexpr):
+def _geglu_forward(x, y, width, BLOCK: tl.constexpr):
     token, lane = tl.program_id(0).to(tl.int64), tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     keep = lane < width
     value = tl.load(x + 2 * token * width + lane, keep).to(tl.float32)
@@ -21,7 +21,7 @@ def _gate_forward(x, y, width, BLOCK: tl.constexpr):
 
 
 @triton.jit
-def _gate_backward(x, dy, dx, width, BLOCK: tl.constexpr):
+def _geglu_backward(x, dy, dx, width, BLOCK: tl.constexpr):
     token, lane = tl.program_id(0).to(tl.int64), tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     keep = lane < width
     value = tl.load(x + 2 * token * width + lane, keep).to(tl.float32)
@@ -33,7 +33,7 @@ def _gate_backward(x, dy, dx, width, BLOCK: tl.constexpr):
     tl.store(dx + 2 * token * width + width + lane, slope * value * (below + gate * density), keep)
 
 
-class Gate(torch.autograd.Function):
+class GEGLU(torch.autograd.Function):
     """x (... T 2D) => its first half times the GELU of its second (... T D)."""
 
     @staticmethod
@@ -41,7 +41,7 @@ class Gate(torch.autograd.Function):
         x = x.contiguous()
         width = x.shape[-1] // 2
         y = x.new_empty((*x.shape[:-1], width))
-        _gate_forward[x.numel() // (2 * width), triton.cdiv(width, BLOCK)](x, y, width, BLOCK)
+        _geglu_forward[x.numel() // (2 * width), triton.cdiv(width, BLOCK)](x, y, width, BLOCK)
         ctx.save_for_backward(x)
         return y
 
@@ -49,19 +49,19 @@ class Gate(torch.autograd.Function):
     def backward(ctx, dy):
         (x,) = ctx.saved_tensors
         dy, dx, width = dy.contiguous(), torch.empty_like(x), x.shape[-1] // 2
-        _gate_backward[x.numel() // (2 * width), triton.cdiv(width, BLOCK)](x, dy, dx, width, BLOCK)
+        _geglu_backward[x.numel() // (2 * width), triton.cdiv(width, BLOCK)](x, dy, dx, width, BLOCK)
         return dx
 
 
 @triton.jit
-def _quick_forward(x, y, count, BLOCK: tl.constexpr):
+def _quick_gelu_forward(x, y, count, BLOCK: tl.constexpr):
     place = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     value = tl.load(x + place, place < count, other=0.0).to(tl.float32)
     tl.store(y + place, value * tl.sigmoid(1.702 * value), place < count)
 
 
 @triton.jit
-def _quick_backward(x, dy, dx, count, BLOCK: tl.constexpr):
+def _quick_gelu_backward(x, dy, dx, count, BLOCK: tl.constexpr):
     place = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     value = tl.load(x + place, place < count, other=0.0).to(tl.float32)
     slope = tl.load(dy + place, place < count, other=0.0).to(tl.float32)
@@ -69,14 +69,14 @@ def _quick_backward(x, dy, dx, count, BLOCK: tl.constexpr):
     tl.store(dx + place, slope * gate * (1 + 1.702 * value * (1 - gate)), place < count)
 
 
-class QuickGelu(torch.autograd.Function):
+class QuickGELU(torch.autograd.Function):
     """x, any shape => x sigmoid(1.702 x)."""
 
     @staticmethod
     def forward(ctx, x):
         x = x.contiguous()
         y = torch.empty_like(x)
-        _quick_forward[(triton.cdiv(x.numel(), BLOCK),)](x, y, x.numel(), BLOCK)
+        _quick_gelu_forward[(triton.cdiv(x.numel(), BLOCK),)](x, y, x.numel(), BLOCK)
         ctx.save_for_backward(x)
         return y
 
@@ -84,26 +84,26 @@ class QuickGelu(torch.autograd.Function):
     def backward(ctx, dy):
         (x,) = ctx.saved_tensors
         dy, dx = dy.contiguous(), torch.empty_like(x)
-        _quick_backward[(triton.cdiv(x.numel(), BLOCK),)](x, dy, dx, x.numel(), BLOCK)
+        _quick_gelu_backward[(triton.cdiv(x.numel(), BLOCK),)](x, dy, dx, x.numel(), BLOCK)
         return dx
 
 
 @triton.jit
-def _residual_sum(a, b, bias, y, channels, count, BLOCK: tl.constexpr):
+def _residual_add(a, b, bias, y, channels, count, BLOCK: tl.constexpr):
     place = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     keep = place < count
     value = tl.load(a + place, keep).to(tl.float32) + tl.load(b + place, keep).to(tl.float32)
     tl.store(y + place, value + tl.load(bias + place % channels, keep).to(tl.float32), keep)
 
 
-class Sum(torch.autograd.Function):
+class ResidualAdd(torch.autograd.Function):
     """a (N C H W), b (N C H W), bias (C) => a + b + bias. No gradient reaches the bias: it is frozen."""
 
     @staticmethod
     def forward(ctx, a, b, bias):
         a, b = a.contiguous(memory_format=LAST), b.contiguous(memory_format=LAST)
         y = torch.empty_like(a)
-        _residual_sum[(triton.cdiv(a.numel(), BLOCK),)](a, b, bias, y, a.shape[1], a.numel(), BLOCK)
+        _residual_add[(triton.cdiv(a.numel(), BLOCK),)](a, b, bias, y, a.shape[1], a.numel(), BLOCK)
         return y
 
     @staticmethod

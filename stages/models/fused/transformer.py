@@ -10,12 +10,12 @@ from torch import nn
 from torch.nn import functional as F
 
 from stages.models.fused import pointwise
-from stages.models.fused.attention import Attend
-from stages.models.fused.layer_norm import AddNorm
-from stages.models.fused.residual import Norm, per_pixel
+from stages.models.fused.attention import AttentionFunction
+from stages.models.fused.layer_norm import AddLayerNorm
+from stages.models.fused.resnet import FusedGroupNorm, linear_1x1
 
 
-class Heard(nn.Module):
+class CrossAttentionKV(nn.Module):
     """What all blocks hear of the caption, their keys and values, by one product."""
 
     def __init__(self, blocks: list[BasicTransformerBlock]) -> None:
@@ -29,10 +29,10 @@ class Heard(nn.Module):
         return F.linear(context, self.weight).split(self._sizes, -1)
 
 
-class Block(nn.Module):
+class FusedTransformerBlock(nn.Module):
     """A transformer block: tokens hear each other, then the caption, then each thinks for itself."""
 
-    def __init__(self, block: BasicTransformerBlock, place: int, attend: Attend) -> None:
+    def __init__(self, block: BasicTransformerBlock, place: int, attend: AttentionFunction) -> None:
         super().__init__()
         self.norms = nn.ModuleList([block.norm1, block.norm2, block.norm3])
         joined = _joined(block.attn1.to_q, block.attn1.to_k, block.attn1.to_v)
@@ -49,21 +49,21 @@ class Block(nn.Module):
         caption = heard[self._place].unflatten(-1, (2, self._heads, -1))
         asked = self.ask(y).unflatten(-1, (self._heads, -1))
         x, y = self._norm(2, x, self.say[1](self._attend(asked, caption).flatten(2)))
-        return x + self.narrow(pointwise.Gate.apply(self.widen(y)))
+        return x + self.narrow(pointwise.GEGLU.apply(self.widen(y)))
 
     def _norm(self, which: int, x: torch.Tensor, said: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
         of = self.norms[which]
-        return AddNorm.apply(x, said, of.weight, of.bias, of.eps)
+        return AddLayerNorm.apply(x, said, of.weight, of.bias, of.eps)
 
 
-class Transformer(nn.Module):
+class FusedTransformer2D(nn.Module):
     """Transformer blocks over the pixels, which stay channels-last all the way."""
 
     gradient_checkpointing = False  # diffusers' `enable_gradient_checkpointing` sets it, and the function below
 
-    def __init__(self, model: Transformer2DModel, blocks: list[Block]) -> None:
+    def __init__(self, model: Transformer2DModel, blocks: list[FusedTransformerBlock]) -> None:
         super().__init__()
-        self.norm, self.blocks = Norm(model.norm, silu=False), nn.ModuleList(blocks)
+        self.norm, self.blocks = FusedGroupNorm(model.norm, silu=False), nn.ModuleList(blocks)
         self.enter, self.leave = model.proj_in, model.proj_out
 
     def forward(
@@ -71,14 +71,14 @@ class Transformer(nn.Module):
     ) -> tuple[torch.Tensor]:
         """pixels (N C H W), the caption as all blocks hear it => (N C H W), alone in a tuple."""
         height, width = hidden_states.shape[2:]
-        x = per_pixel(self.enter, self.norm(hidden_states).permute(0, 2, 3, 1).flatten(1, 2))
+        x = linear_1x1(self.enter, self.norm(hidden_states).permute(0, 2, 3, 1).flatten(1, 2))
         for block in self.blocks:
             if self.gradient_checkpointing and torch.is_grad_enabled():
                 x = self._gradient_checkpointing_func(block, x, encoder_hidden_states)
             else:
                 x = block(x, encoder_hidden_states)
         x = F.linear(x, self.leave.weight.flatten(1)).unflatten(1, (height, width)).permute(0, 3, 1, 2)
-        return (pointwise.Sum.apply(hidden_states, x, self.leave.bias),)
+        return (pointwise.ResidualAdd.apply(hidden_states, x, self.leave.bias),)
 
 
 def _joined(*layers: nn.Linear) -> torch.Tensor:

@@ -9,10 +9,10 @@ from transformers.activations import QuickGELUActivation
 from transformers.models.clip.modeling_clip import CLIPEncoderLayer
 
 from stages.models.fused import pointwise
-from stages.models.fused.layer_norm import AddNorm
+from stages.models.fused.layer_norm import AddLayerNorm
 
 
-class Layer(nn.Module):
+class FusedClipLayer(nn.Module):
     """A layer of CLIP's text encoder: tokens hear those before them, then each thinks for itself."""
 
     def __init__(self, layer: CLIPEncoderLayer) -> None:
@@ -20,7 +20,7 @@ class Layer(nn.Module):
         self.attend, self.norms = layer.self_attn, nn.ModuleList([layer.layer_norm1, layer.layer_norm2])
         self.widen, self.narrow, self.gate = layer.mlp.fc1, layer.mlp.fc2, layer.mlp.activation_fn
         if isinstance(self.gate, QuickGELUActivation):
-            self.gate = QuickGelu()
+            self.gate = FusedQuickGELU()
 
     def forward(
         self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None, **rest: object
@@ -32,11 +32,11 @@ class Layer(nn.Module):
 
     def _norm(self, which: int, x: torch.Tensor, said: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
         of = self.norms[which]
-        return AddNorm.apply(x, said, of.weight, of.bias, of.eps)
+        return AddLayerNorm.apply(x, said, of.weight, of.bias, of.eps)
 
 
-class QuickGelu(nn.Module):
+class FusedQuickGELU(nn.Module):
     """x => x sigmoid(1.702 x), the gate of OpenAI's encoder."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return pointwise.QuickGelu.apply(x)
+        return pointwise.QuickGELU.apply(x)

@@ -9,10 +9,10 @@ from diffusers.models.unets.unet_2d_blocks import CrossAttnUpBlock2D, UpBlock2D
 from torch import nn
 from torch.nn import functional as F
 
-from stages.models.fused import norm, pointwise
+from stages.models.fused import group_norm, pointwise
 
 
-class Norm(nn.Module):
+class FusedGroupNorm(nn.Module):
     """A group norm and perhaps the SiLU behind it."""
 
     def __init__(self, norm: nn.GroupNorm, *, silu: bool) -> None:
@@ -24,10 +24,10 @@ class Norm(nn.Module):
     ) -> torch.Tensor:
         """x (N C H W), what stands beside it (N C' H W), what is added to both first (N C + C') => (N C + C' H W)."""
         of = self.norm
-        return norm.GroupNorm.apply(x, other, shift, of.weight, of.bias, of.num_groups, of.eps, self.silu)
+        return group_norm.GroupNorm.apply(x, other, shift, of.weight, of.bias, of.num_groups, of.eps, self.silu)
 
 
-class FrozenConvolution(torch.autograd.Function):
+class FrozenConv2d(torch.autograd.Function):
     """A convolution whose weight does not learn: its input need not be kept."""
 
     @staticmethod
@@ -42,12 +42,12 @@ class FrozenConvolution(torch.autograd.Function):
         return torch.nn.grad.conv2d_input(ctx.size, weight, dy, padding=ctx.padding), None, None
 
 
-def per_pixel(layer: nn.Conv2d | nn.Linear, x: torch.Tensor) -> torch.Tensor:
+def linear_1x1(layer: nn.Conv2d | nn.Linear, x: torch.Tensor) -> torch.Tensor:
     """A linear layer or 1 x 1 convolution, x (... C) => (... C'): as a matrix product its bias costs no pass."""
     return F.linear(x, layer.weight.flatten(1), layer.bias)
 
 
-class PairedLinear(torch.autograd.Function):
+class ConcatLinear(torch.autograd.Function):
     """x (... C), other (... C'), a frozen weight (E C + C') and bias => a linear layer of both side by side (... E)."""
 
     @staticmethod
@@ -63,32 +63,32 @@ class PairedLinear(torch.autograd.Function):
         return *(dy @ weight for weight in ctx.saved_tensors), None, None
 
 
-class Residual(nn.Module):
+class FusedResnetBlock(nn.Module):
     """A residual block: the convolutions' biases and the time's shift are added within the kernels beside them."""
 
     def __init__(self, block: ResnetBlock2D) -> None:
         super().__init__()
-        self.before, self.between = Norm(block.norm1, silu=True), Norm(block.norm2, silu=True)
+        self.before, self.between = FusedGroupNorm(block.norm1, silu=True), FusedGroupNorm(block.norm2, silu=True)
         self.first, self.second, self.time = block.conv1, block.conv2, block.time_emb_proj
         self.shortcut = block.conv_shortcut
 
     def forward(self, x: torch.Tensor, time: torch.Tensor, other: torch.Tensor | None = None) -> torch.Tensor:
         """x (N C H W), embedded timesteps (N E), what stands beside x (N C' H W) or None => (N C" H W)."""
         shift = self.time(F.silu(time)) + self.first.bias
-        hidden = FrozenConvolution.apply(self.before(x, other), self.first.weight, self.first.padding)
-        hidden = FrozenConvolution.apply(self.between(hidden, shift=shift), self.second.weight, self.second.padding)
+        hidden = FrozenConv2d.apply(self.before(x, other), self.first.weight, self.first.padding)
+        hidden = FrozenConv2d.apply(self.between(hidden, shift=shift), self.second.weight, self.second.padding)
         if self.shortcut is not None:
             x = x.permute(0, 2, 3, 1)
             if other is None:
-                x = per_pixel(self.shortcut, x)
+                x = linear_1x1(self.shortcut, x)
             else:
                 weight = self.shortcut.weight.flatten(1)
-                x = PairedLinear.apply(x, other.permute(0, 2, 3, 1), weight, self.shortcut.bias)
+                x = ConcatLinear.apply(x, other.permute(0, 2, 3, 1), weight, self.shortcut.bias)
             x = x.permute(0, 3, 1, 2)
-        return pointwise.Sum.apply(x, hidden, self.second.bias)
+        return pointwise.ResidualAdd.apply(x, hidden, self.second.bias)
 
 
-class Up(nn.Module):
+class FusedUpBlock(nn.Module):
     """Residual blocks, transformers between them if there are any, on the way up: each gets what the way down left for
     it beside what comes from below, and nothing is copied to bring the two together."""
 
