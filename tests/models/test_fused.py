@@ -136,7 +136,7 @@ def test_a_layer_norm_of_a_sum_is_pytorchs(added: bool):
 def test_attention_is_pytorchs(queries: int, keys: int | None, width: int, monkeypatch: pytest.MonkeyPatch):
     """Packed for themselves or for others; blocks that the sizes fill and that they do not; heads whose width is no
     power of two; few keys, for which the queries are shared."""
-    monkeypatch.setattr(attention, "PROGRAMS", 24)
+    monkeypatch.setattr(attention, "TARGET_PROGRAMS", 24)
     own, others = (2, queries, 3, 3, width), (2, keys, 2, 3, width)
     shapes = [own] if keys is None else [(2, queries, 3, width), others]
     packed = [drawn(*shape, dtype=torch.float16).requires_grad_() for shape in shapes]
