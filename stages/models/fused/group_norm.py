@@ -1,31 +1,33 @@
-"""Group normalisation, with what stands around it in a residual block, in one pass over channels-last memory.
+"""Group norm over channels-last memory, with the additions before it and the SiLU after it, in one kernel.
 
-PyTorch's own kernel works on channels-first memory: it copies what the convolutions before and after it keep
-channels-last. Here nothing is copied, and only the input is kept for the backward pass. Where the input is two pictures
-whose channels stand side by side, they are read from where they are, and their slopes written apart.
+PyTorch's kernel works on channels-first memory and so copies what the convolutions around it keep channels-last. Here
+nothing is copied, and only the input is kept for the backward pass. In the up blocks, where the input is the
+concatenation of two tensors, both are read where they are, and their gradients are written separately.
 
-Legend: N batch, C channels, H W picture, G groups.
+Legend: N batch, C channels, H W size of the feature map, GROUP channels of a group, PADDED the power of two at or
+above it, ROWS pixels that a program loads at a time. `size` is H x W, `channels` C of the concatenation, `channels_x`
+C of x.
 """
 
 import torch
 import triton
 import triton.language as tl
 
-TILE, WARPS = 8192, 32  # of one program, measured on an H200: much in flight hides the memory's latency
+TILE, WARPS = 8192, 32  # ROWS x PADDED, measured on an H200: many loads in flight hide the latency of memory
 LAST = torch.channels_last
 
 
 @triton.jit
-def _values(
-    x, other, shift, row, channel, keep, size, channels, own, SHIFTED: tl.constexpr, PAIRED: tl.constexpr
+def _load_input(
+    x, skip, shift, row, channel, keep, size, channels, channels_x, SHIFTED: tl.constexpr, PAIRED: tl.constexpr
 ):  # fmt: skip
-    """=> the input of the norm, float32: x or, from channel `own` on, the other; and the shift of every channel."""
+    """Load the norm's input as float32: x, from channel `channels_x` on skip, plus the shift of each channel."""
     inside = (row < size)[:, None] & keep[None, :]
     if PAIRED:
-        ours, theirs = inside & (channel < own)[None, :], inside & (channel >= own)[None, :]
-        value = tl.load(x + row[:, None] * own + channel[None, :], ours, other=0.0).to(tl.float32)
-        behind = row[:, None] * (channels - own) + (channel - own)[None, :]
-        value += tl.load(other + behind, theirs, other=0.0).to(tl.float32)
+        in_x, in_skip = inside & (channel < channels_x)[None, :], inside & (channel >= channels_x)[None, :]
+        value = tl.load(x + row[:, None] * channels_x + channel[None, :], in_x, other=0.0).to(tl.float32)
+        offset = row[:, None] * (channels - channels_x) + (channel - channels_x)[None, :]
+        value += tl.load(skip + offset, in_skip, other=0.0).to(tl.float32)
     else:
         value = tl.load(x + row[:, None] * channels + channel[None, :], inside, other=0.0).to(tl.float32)
     if SHIFTED:
@@ -34,147 +36,141 @@ def _values(
 
 
 @triton.jit
-def _norm_forward(
-    x, other, shift, weight, bias, y, moments, size, channels, own, eps: tl.constexpr,
+def _group_norm_forward(
+    x, skip, shift, weight, bias, y, moments, size, channels, channels_x, eps: tl.constexpr,
     GROUP: tl.constexpr, PADDED: tl.constexpr, ROWS: tl.constexpr,
     SHIFTED: tl.constexpr, PAIRED: tl.constexpr, SILU: tl.constexpr,
 ):  # fmt: skip
-    """One program a group of a sample: mean and deviation, then the normalised values."""
+    """Store the mean, the reciprocal standard deviation and the normalised values of one group of one sample."""
     group, sample = tl.program_id(0), tl.program_id(1)
     start = sample.to(tl.int64) * size
-    x, other, y = x + start * own, other + start * (channels - own), y + start * channels
+    x, skip, y = x + start * channels_x, skip + start * (channels - channels_x), y + start * channels
     shift += sample * channels
     rows, lanes = tl.arange(0, ROWS), tl.arange(0, PADDED)
     channel, keep = group * GROUP + lanes, lanes < GROUP
     # Sums of differences from one of the values, so that a large mean cancels no digits.
-    leader = group * GROUP
-    origin = tl.load(x + leader, leader < own, other=0.0).to(tl.float32)
+    first_channel = group * GROUP
+    pivot = tl.load(x + first_channel, first_channel < channels_x, other=0.0).to(tl.float32)
     if PAIRED:
-        origin += tl.load(other + leader - own, leader >= own, other=0.0).to(tl.float32)
+        pivot += tl.load(skip + first_channel - channels_x, first_channel >= channels_x, other=0.0).to(tl.float32)
     total, squares = tl.zeros((ROWS, PADDED), tl.float32), tl.zeros((ROWS, PADDED), tl.float32)
     for first in range(0, size, ROWS):
-        value, inside = _values(x, other, shift, first + rows, channel, keep, size, channels, own, SHIFTED, PAIRED)
-        value = tl.where(inside, value - origin, 0.0)
+        row = first + rows
+        value, inside = _load_input(x, skip, shift, row, channel, keep, size, channels, channels_x, SHIFTED, PAIRED)
+        value = tl.where(inside, value - pivot, 0.0)
         total += value
         squares += value * value
     count = size * GROUP
     mean = tl.sum(total) / count
-    scale = tl.rsqrt(tl.sum(squares) / count - mean * mean + eps)
-    mean += origin
-    place = 2 * (sample * tl.num_programs(0) + group)
-    tl.store(moments + place, mean)
-    tl.store(moments + place + 1, scale)
-    gain = tl.load(weight + channel, keep, other=0.0).to(tl.float32)[None, :]
-    offset = tl.load(bias + channel, keep, other=0.0).to(tl.float32)[None, :]
+    rstd = tl.rsqrt(tl.sum(squares) / count - mean * mean + eps)
+    mean += pivot
+    index = 2 * (sample * tl.num_programs(0) + group)
+    tl.store(moments + index, mean)
+    tl.store(moments + index + 1, rstd)
+    gamma = tl.load(weight + channel, keep, other=0.0).to(tl.float32)[None, :]
+    beta = tl.load(bias + channel, keep, other=0.0).to(tl.float32)[None, :]
     for first in range(0, size, ROWS):
         row = first + rows
-        value, inside = _values(x, other, shift, row, channel, keep, size, channels, own, SHIFTED, PAIRED)
-        value = (value - mean) * scale * gain + offset
+        value, inside = _load_input(x, skip, shift, row, channel, keep, size, channels, channels_x, SHIFTED, PAIRED)
+        value = (value - mean) * rstd * gamma + beta
         if SILU:
             value *= tl.sigmoid(value)
         tl.store(y + row[:, None] * channels + channel[None, :], value, inside)
 
 
 @triton.jit
-def _slopes(
-    x, other, shift, dy, row, channel, keep, size, channels, own, mean, scale, gain, offset,
+def _load_grad(
+    x, skip, shift, dy, row, channel, keep, size, channels, channels_x, mean, rstd, gamma, beta,
     SHIFTED: tl.constexpr, PAIRED: tl.constexpr, SILU: tl.constexpr,
 ):  # fmt: skip
-    """=> normalised values, and the loss's slope along them."""
-    value, inside = _values(x, other, shift, row, channel, keep, size, channels, own, SHIFTED, PAIRED)
-    value = tl.where(inside, (value - mean) * scale, 0.0)
-    slope = tl.load(dy + row[:, None] * channels + channel[None, :], inside, other=0.0).to(tl.float32)
+    """Load normalised values and the gradient of the loss with respect to them."""
+    value, inside = _load_input(x, skip, shift, row, channel, keep, size, channels, channels_x, SHIFTED, PAIRED)
+    value = tl.where(inside, (value - mean) * rstd, 0.0)
+    grad = tl.load(dy + row[:, None] * channels + channel[None, :], inside, other=0.0).to(tl.float32)
     if SILU:
-        out = value * gain + offset
+        out = value * gamma + beta
         gate = tl.sigmoid(out)
-        slope *= gate * (1 + out * (1 - gate))
-    return value, slope * gain, inside
+        grad *= gate * (1 + out * (1 - gate))
+    return value, grad * gamma, inside
 
 
 @triton.jit
-def _norm_backward(
-    x, other, shift, weight, bias, moments, dy, dx, dother, size, channels, own,
+def _group_norm_backward(
+    x, skip, shift, weight, bias, moments, dy, dx, d_skip, size, channels, channels_x,
     GROUP: tl.constexpr, PADDED: tl.constexpr, ROWS: tl.constexpr,
     SHIFTED: tl.constexpr, PAIRED: tl.constexpr, SILU: tl.constexpr,
 ):  # fmt: skip
-    """One program a group of a sample: two means of slopes, then the slope along the input."""
+    """Store the gradient of the inputs of one group of one sample, after a first pass for its two means."""
     group, sample = tl.program_id(0), tl.program_id(1)
     start = sample.to(tl.int64) * size
-    x, dx, dy = x + start * own, dx + start * own, dy + start * channels
-    other, dother = other + start * (channels - own), dother + start * (channels - own)
+    x, dx, dy = x + start * channels_x, dx + start * channels_x, dy + start * channels
+    skip, d_skip = skip + start * (channels - channels_x), d_skip + start * (channels - channels_x)
     shift += sample * channels
     rows, lanes = tl.arange(0, ROWS), tl.arange(0, PADDED)
     channel, keep = group * GROUP + lanes, lanes < GROUP
-    place = 2 * (sample * tl.num_programs(0) + group)
-    mean, scale = tl.load(moments + place), tl.load(moments + place + 1)
-    gain = tl.load(weight + channel, keep, other=0.0).to(tl.float32)[None, :]
-    offset = tl.load(bias + channel, keep, other=0.0).to(tl.float32)[None, :]
-    total, along = tl.zeros((ROWS, PADDED), tl.float32), tl.zeros((ROWS, PADDED), tl.float32)
+    index = 2 * (sample * tl.num_programs(0) + group)
+    mean, rstd = tl.load(moments + index), tl.load(moments + index + 1)
+    gamma = tl.load(weight + channel, keep, other=0.0).to(tl.float32)[None, :]
+    beta = tl.load(bias + channel, keep, other=0.0).to(tl.float32)[None, :]
+    sum_grad, sum_grad_value = tl.zeros((ROWS, PADDED), tl.float32), tl.zeros((ROWS, PADDED), tl.float32)
     for first in range(0, size, ROWS):
-        value, slope, inside = _slopes(
-            x, other, shift, dy, first + rows, channel, keep, size, channels, own, mean, scale, gain, offset,
+        value, grad, inside = _load_grad(
+            x, skip, shift, dy, first + rows, channel, keep, size, channels, channels_x, mean, rstd, gamma, beta,
             SHIFTED, PAIRED, SILU,
         )  # fmt: skip
-        total += slope
-        along += slope * value
+        sum_grad += grad
+        sum_grad_value += grad * value
     count = size * GROUP
-    total, along = tl.sum(total) / count, tl.sum(along) / count
+    mean_grad, mean_grad_value = tl.sum(sum_grad) / count, tl.sum(sum_grad_value) / count
     for first in range(0, size, ROWS):
         row = first + rows
-        value, slope, inside = _slopes(
-            x, other, shift, dy, row, channel, keep, size, channels, own, mean, scale, gain, offset,
+        value, grad, inside = _load_grad(
+            x, skip, shift, dy, row, channel, keep, size, channels, channels_x, mean, rstd, gamma, beta,
             SHIFTED, PAIRED, SILU,
         )  # fmt: skip
-        slope = scale * (slope - total - value * along)
-        ours = inside & (channel < own)[None, :]
-        tl.store(dx + row[:, None] * own + channel[None, :], slope, ours)
+        grad = rstd * (grad - mean_grad - value * mean_grad_value)
+        in_x = inside & (channel < channels_x)[None, :]
+        tl.store(dx + row[:, None] * channels_x + channel[None, :], grad, in_x)
         if PAIRED:
-            behind = row[:, None] * (channels - own) + (channel - own)[None, :]
-            tl.store(dother + behind, slope, inside & (channel >= own)[None, :])
+            offset = row[:, None] * (channels - channels_x) + (channel - channels_x)[None, :]
+            tl.store(d_skip + offset, grad, inside & (channel >= channels_x)[None, :])
 
 
 class GroupNorm(torch.autograd.Function):
-    """x (N C H W), other (N C' H W) or None, shift (N C + C') or None, the norm's weight and bias => silu(norm(both +
-    shift)) (N C + C' H W), or without the silu.
+    """Normalise x (N C H W), concatenated with skip (N C' H W) or None, after adding shift (N C + C') or None.
 
-    No gradient reaches shift, weight or bias: they are frozen.
+    With `silu`, apply a SiLU to the result. Shift, weight and bias are frozen and get no gradient.
     """
 
     @staticmethod
-    def forward(ctx, x, other, shift, weight, bias, groups, eps, silu):
+    def forward(ctx, x, skip, shift, weight, bias, groups, eps, silu):
         x = x.contiguous(memory_format=LAST)
-        other = None if other is None else other.contiguous(memory_format=LAST)
+        skip = None if skip is None else skip.contiguous(memory_format=LAST)
         shift = None if shift is None else shift.contiguous()
-        samples, own, height, width = x.shape
-        channels = own if other is None else own + other.shape[1]
+        samples, channels_x, height, width = x.shape
+        channels = channels_x if skip is None else channels_x + skip.shape[1]
         y = torch.empty((samples, channels, height, width), dtype=x.dtype, device=x.device, memory_format=LAST)
         moments = x.new_empty((samples, groups, 2), dtype=torch.float32)
-        ctx.shape = _shape(channels // groups, shifted=shift is not None, paired=other is not None, silu=silu)
-        ctx.sizes = (height * width, channels, own)
-        inputs = (x, x if other is None else other, x if shift is None else shift)
-        _norm_forward[groups, samples](*inputs, weight, bias, y, moments, *ctx.sizes, eps, **ctx.shape)
-        ctx.save_for_backward(x, other, shift, weight, bias, moments)
+        ctx.constants = _constants(channels // groups, shifted=shift is not None, paired=skip is not None, silu=silu)
+        ctx.sizes = (height * width, channels, channels_x)
+        inputs = (x, x if skip is None else skip, x if shift is None else shift)
+        _group_norm_forward[groups, samples](*inputs, weight, bias, y, moments, *ctx.sizes, eps, **ctx.constants)
+        ctx.save_for_backward(x, skip, shift, weight, bias, moments)
         return y
 
     @staticmethod
     def backward(ctx, dy):
-        x, other, shift, weight, bias, moments = ctx.saved_tensors
+        x, skip, shift, weight, bias, moments = ctx.saved_tensors
         dy, dx = dy.contiguous(memory_format=LAST), torch.empty_like(x)
-        dother = None if other is None else torch.empty_like(other)
-        inputs = (x, x if other is None else other, x if shift is None else shift)
-        outputs = (dx, dx if other is None else dother)
-        _norm_backward[moments.shape[1], len(x)](*inputs, weight, bias, moments, dy, *outputs, *ctx.sizes, **ctx.shape)
-        return dx, dother, None, None, None, None, None, None
+        d_skip = None if skip is None else torch.empty_like(skip)
+        inputs = (x, x if skip is None else skip, x if shift is None else shift)
+        grads = (dy, dx, dx if skip is None else d_skip)
+        grid = (moments.shape[1], len(x))
+        _group_norm_backward[grid](*inputs, weight, bias, moments, *grads, *ctx.sizes, **ctx.constants)
+        return dx, d_skip, None, None, None, None, None, None
 
 
-def _shape(group: int, *, shifted: bool, paired: bool, silu: bool) -> dict:
+def _constants(group: int, *, shifted: bool, paired: bool, silu: bool) -> dict:
     padded = triton.next_power_of_2(group)
-    return {
-        "GROUP": group,
-        "PADDED": padded,
-        "ROWS": TILE // padded,
-        "SHIFTED": shifted,
-        "PAIRED": paired,
-        "SILU": silu,
-        "num_warps": WARPS,
-    }
+    flags = {"SHIFTED": shifted, "PAIRED": paired, "SILU": silu}
+    return {"GROUP": group, "PADDED": padded, "ROWS": TILE // padded, **flags, "num_warps": WARPS}
