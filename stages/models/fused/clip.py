@@ -1,4 +1,4 @@
-"""A text encoder's layers on fused kernels.
+"""Replacement for a layer of transformers' CLIP text encoder on fused kernels.
 
 Legend: B batch, L tokens of a caption, E width.
 """
@@ -9,34 +9,31 @@ from transformers.activations import QuickGELUActivation
 from transformers.models.clip.modeling_clip import CLIPEncoderLayer
 
 from stages.models.fused import pointwise
-from stages.models.fused.layer_norm import AddLayerNorm
+from stages.models.fused.layer_norm import FusedAddLayerNorm
 
 
 class FusedClipLayer(nn.Module):
-    """A layer of CLIP's text encoder: tokens hear those before them, then each thinks for itself."""
+    """Replace CLIPEncoderLayer: self-attention, then feed-forward, both with pre-norm."""
 
     def __init__(self, layer: CLIPEncoderLayer) -> None:
         super().__init__()
-        self.attend, self.norms = layer.self_attn, nn.ModuleList([layer.layer_norm1, layer.layer_norm2])
-        self.widen, self.narrow, self.gate = layer.mlp.fc1, layer.mlp.fc2, layer.mlp.activation_fn
-        if isinstance(self.gate, QuickGELUActivation):
-            self.gate = FusedQuickGELU()
+        self.self_attn = layer.self_attn
+        self.add_norm1, self.add_norm2 = FusedAddLayerNorm(layer.layer_norm1), FusedAddLayerNorm(layer.layer_norm2)
+        self.fc1, self.fc2, self.activation = layer.mlp.fc1, layer.mlp.fc2, layer.mlp.activation_fn
+        if isinstance(self.activation, QuickGELUActivation):
+            self.activation = FusedQuickGELU()
 
     def forward(
-        self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None, **rest: object
+        self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None, **kwargs: object
     ) -> torch.Tensor:
-        """tokens (B L E) => (B L E)."""
-        x, y = self._norm(0, hidden_states, None)
-        x, y = self._norm(1, x, self.attend(hidden_states=y, attention_mask=attention_mask, **rest)[0])
-        return x + self.narrow(self.gate(self.widen(y)))
-
-    def _norm(self, which: int, x: torch.Tensor, said: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
-        of = self.norms[which]
-        return AddLayerNorm.apply(x, said, of.weight, of.bias, of.eps)
+        """Compute the layer's output (B L E) from its input (B L E)."""
+        x, y = self.add_norm1(hidden_states)
+        x, y = self.add_norm2(x, self.self_attn(hidden_states=y, attention_mask=attention_mask, **kwargs)[0])
+        return x + self.fc2(self.activation(self.fc1(y)))
 
 
 class FusedQuickGELU(nn.Module):
-    """x => x sigmoid(1.702 x), the gate of OpenAI's encoder."""
+    """Replace QuickGELUActivation: x sigmoid(1.702 x)."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return pointwise.QuickGELU.apply(x)

@@ -1,6 +1,6 @@
-"""The denoiser's convolutional blocks on fused kernels.
+"""Replacements for diffusers' ResnetBlock2D and up blocks on fused kernels.
 
-Legend: N batch, C channels, H W picture of features.
+Legend: N batch, C channels, H W size of the feature map, E width of the timestep embedding.
 """
 
 import torch
@@ -13,22 +13,22 @@ from stages.models.fused import group_norm, pointwise
 
 
 class FusedGroupNorm(nn.Module):
-    """A group norm and perhaps the SiLU behind it."""
+    """Apply a group norm and, if `silu`, the SiLU after it."""
 
     def __init__(self, norm: nn.GroupNorm, *, silu: bool) -> None:
         super().__init__()
         self.norm, self.silu = norm, silu
 
     def forward(
-        self, x: torch.Tensor, other: torch.Tensor | None = None, shift: torch.Tensor | None = None
+        self, x: torch.Tensor, skip: torch.Tensor | None = None, shift: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """x (N C H W), what stands beside it (N C' H W), what is added to both first (N C + C') => (N C + C' H W)."""
-        of = self.norm
-        return group_norm.GroupNorm.apply(x, other, shift, of.weight, of.bias, of.num_groups, of.eps, self.silu)
+        """Normalise x (N C H W), concatenated with skip (N C' H W), after adding shift (N C + C')."""
+        norm = self.norm
+        return group_norm.GroupNorm.apply(x, skip, shift, norm.weight, norm.bias, norm.num_groups, norm.eps, self.silu)
 
 
 class FrozenConv2d(torch.autograd.Function):
-    """A convolution whose weight does not learn: its input need not be kept."""
+    """Apply a convolution with a frozen weight without keeping its input for the backward pass."""
 
     @staticmethod
     def forward(ctx, x, weight, padding):
@@ -43,19 +43,19 @@ class FrozenConv2d(torch.autograd.Function):
 
 
 def linear_1x1(layer: nn.Conv2d | nn.Linear, x: torch.Tensor) -> torch.Tensor:
-    """A linear layer or 1 x 1 convolution, x (... C) => (... C'): as a matrix product its bias costs no pass."""
+    """Apply a linear layer or 1 x 1 convolution to x (... C); a matrix product adds the bias without another pass."""
     return F.linear(x, layer.weight.flatten(1), layer.bias)
 
 
 class ConcatLinear(torch.autograd.Function):
-    """x (... C), other (... C'), a frozen weight (E C + C') and bias => a linear layer of both side by side (... E)."""
+    """Apply a frozen linear layer, weight (E C + C'), to x (... C) and skip (... C') without concatenating them."""
 
     @staticmethod
-    def forward(ctx, x, other, weight, bias):
-        ours, theirs = weight.split((x.shape[-1], other.shape[-1]), 1)
-        ctx.save_for_backward(ours, theirs)
-        y = F.linear(x, ours, bias)
-        y.flatten(0, -2).addmm_(other.flatten(0, -2), theirs.t())
+    def forward(ctx, x, skip, weight, bias):
+        weight_x, weight_skip = weight.split((x.shape[-1], skip.shape[-1]), 1)
+        ctx.save_for_backward(weight_x, weight_skip)
+        y = F.linear(x, weight_x, bias)
+        y.flatten(0, -2).addmm_(skip.flatten(0, -2), weight_skip.t())
         return y
 
     @staticmethod
@@ -64,35 +64,34 @@ class ConcatLinear(torch.autograd.Function):
 
 
 class FusedResnetBlock(nn.Module):
-    """A residual block: the convolutions' biases and the time's shift are added within the kernels beside them."""
+    """Replace ResnetBlock2D; other kernels add the biases of the convolutions and the shift of the timestep."""
 
     def __init__(self, block: ResnetBlock2D) -> None:
         super().__init__()
-        self.before, self.between = FusedGroupNorm(block.norm1, silu=True), FusedGroupNorm(block.norm2, silu=True)
-        self.first, self.second, self.time = block.conv1, block.conv2, block.time_emb_proj
-        self.shortcut = block.conv_shortcut
+        self.norm1, self.norm2 = FusedGroupNorm(block.norm1, silu=True), FusedGroupNorm(block.norm2, silu=True)
+        self.conv1, self.conv2, self.time_emb_proj = block.conv1, block.conv2, block.time_emb_proj
+        self.conv_shortcut = block.conv_shortcut
 
-    def forward(self, x: torch.Tensor, time: torch.Tensor, other: torch.Tensor | None = None) -> torch.Tensor:
-        """x (N C H W), embedded timesteps (N E), what stands beside x (N C' H W) or None => (N C" H W)."""
-        shift = self.time(F.silu(time)) + self.first.bias
-        hidden = FrozenConv2d.apply(self.before(x, other), self.first.weight, self.first.padding)
-        hidden = FrozenConv2d.apply(self.between(hidden, shift=shift), self.second.weight, self.second.padding)
-        if self.shortcut is not None:
+    def forward(self, x: torch.Tensor, temb: torch.Tensor, skip: torch.Tensor | None = None) -> torch.Tensor:
+        """Compute the block's output from x (N C H W), temb (N E) and, in the up blocks, skip (N C' H W)."""
+        shift = self.time_emb_proj(F.silu(temb)) + self.conv1.bias
+        hidden = FrozenConv2d.apply(self.norm1(x, skip), self.conv1.weight, self.conv1.padding)
+        hidden = FrozenConv2d.apply(self.norm2(hidden, shift=shift), self.conv2.weight, self.conv2.padding)
+        if self.conv_shortcut is not None:
             x = x.permute(0, 2, 3, 1)
-            if other is None:
-                x = linear_1x1(self.shortcut, x)
+            if skip is None:
+                x = linear_1x1(self.conv_shortcut, x)
             else:
-                weight = self.shortcut.weight.flatten(1)
-                x = ConcatLinear.apply(x, other.permute(0, 2, 3, 1), weight, self.shortcut.bias)
+                weight = self.conv_shortcut.weight.flatten(1)
+                x = ConcatLinear.apply(x, skip.permute(0, 2, 3, 1), weight, self.conv_shortcut.bias)
             x = x.permute(0, 3, 1, 2)
-        return pointwise.ResidualAdd.apply(x, hidden, self.second.bias)
+        return pointwise.ResidualAdd.apply(x, hidden, self.conv2.bias)
 
 
 class FusedUpBlock(nn.Module):
-    """Residual blocks, transformers between them if there are any, on the way up: each gets what the way down left for
-    it beside what comes from below, and nothing is copied to bring the two together."""
+    """Replace CrossAttnUpBlock2D and UpBlock2D without copying hidden states to concatenate them."""
 
-    gradient_checkpointing = False  # diffusers' `enable_gradient_checkpointing` sets it, and the function below
+    gradient_checkpointing = False  # diffusers' `enable_gradient_checkpointing` sets it and the function used below
 
     def __init__(self, block: CrossAttnUpBlock2D | UpBlock2D) -> None:
         super().__init__()
@@ -109,15 +108,15 @@ class FusedUpBlock(nn.Module):
         upsample_size: int | None = None,
         **_: object,
     ) -> torch.Tensor:
-        """from below (N C H W), from the way down, embedded timesteps, the caption => (N C' H' W')."""
+        """Compute the block's output from hidden states (N C H W) and those of the down blocks."""
         x = hidden_states
-        for resnet, attention, left in zip(
+        for resnet, attention, skip in zip(
             self.resnets, self.attentions, reversed(res_hidden_states_tuple), strict=True
         ):
             if self.gradient_checkpointing and torch.is_grad_enabled():
-                x = self._gradient_checkpointing_func(resnet, x, temb, left)
+                x = self._gradient_checkpointing_func(resnet, x, temb, skip)
             else:
-                x = resnet(x, temb, left)
+                x = resnet(x, temb, skip)
             if attention is not None:
                 x = attention(x, encoder_hidden_states=encoder_hidden_states, return_dict=False)[0]
         for upsampler in self.upsamplers or ():
