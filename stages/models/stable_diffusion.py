@@ -35,10 +35,8 @@ class StableDiffusion:
         self.schedule = NoiseSchedule(scheduler.alphas_cumprod.float(), scheduler.config.prediction_type).to(device)
         self.text_encoder = _frozen(load_part(CLIPTextModel, model, "text_encoder", dtype)).to(device)
         self._vae = _frozen(load_part(AutoencoderKL, model, "vae", torch.float32))
-        self._unet = _frozen(load_part(UNet2DConditionModel, model, "unet", dtype)).to(
-            device, memory_format=torch.channels_last
-        )
-        self.denoiser: torch.nn.Module = self._unet  # acceleration replaces it by a fused module around the UNet
+        unet = _frozen(load_part(UNet2DConditionModel, model, "unet", dtype))
+        self.denoiser: torch.nn.Module = unet.to(device, memory_format=torch.channels_last)
         self._initializer_ids = self._check_initializer()
         self._tokens = placeholder_tokens(concept.placeholder_token, concept.vectors)
         self._check_placeholder()
@@ -167,8 +165,8 @@ class StableDiffusion:
 
     def enable_gradient_checkpointing(self) -> None:
         # The denoiser draws no random numbers, and the state of a random generator cannot be read during a capture.
-        self._unet.enable_gradient_checkpointing(partial(checkpoint, use_reentrant=False, preserve_rng_state=False))
-        self._unet.train()
+        self.denoiser.enable_gradient_checkpointing(partial(checkpoint, use_reentrant=False, preserve_rng_state=False))
+        self.denoiser.train()
 
 
 def _frozen(module: torch.nn.Module) -> torch.nn.Module:
