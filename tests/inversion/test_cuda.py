@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
 from stages.common.runtime import Runtime
@@ -42,6 +43,7 @@ def run(
     **recipe: object,
 ) -> TrainState:
     """Train on the GPU."""
+    AcceleratorState._reset_state(reset_partial_state=True)  # a test before may have used the CPU
     runtime = Runtime(device="cuda", threads=1, micro_batch=micro_batch, gradient_checkpointing=checkpointing)
     device = configure_torch(runtime)
     backbone = open_backbone(Model(base=str(folder)), CONCEPT, device, DTYPES[precision])

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from PIL import Image
 
 from stages.common.runtime import Runtime
@@ -82,13 +83,14 @@ def run(
     **recipe: object,
 ) -> Result:
     """Train on the CPU."""
+    AcceleratorState._reset_state(reset_partial_state=True)  # a test before may have used a GPU
     return train(
         backbone,
         concept,
         Train(**{**RECIPE, **recipe}),
         Runtime(micro_batch=micro_batch),
         curated_images(curated),
-        accelerator=Accelerator(cpu=backbone.device.type == "cpu"),
+        accelerator=Accelerator(cpu=True),
         callbacks=callbacks or RecordingCallbacks(),
         resumed=copy.deepcopy(resumed),
     )
