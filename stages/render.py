@@ -14,11 +14,11 @@ from stages.common.params import load
 from stages.common.provenance import code_and_weights
 from stages.common.stage import stage
 from stages.models import device as machine
-from stages.rendering.cells import Cell, cells, index
 from stages.rendering.draw import draw_all, png
-from stages.rendering.painter import DTYPES, Painter
-from stages.rendering.pipeline import add_word, open_pipeline
-from stages.rendering.sheet import Story, grid
+from stages.rendering.grid import GridContent, grid
+from stages.rendering.jobs import Job, index, list_jobs
+from stages.rendering.pipeline import add_embedding, open_pipeline
+from stages.rendering.sampling import DTYPES, ImageSampler
 
 WORD, CURATED = Path("data/embedding/learned_embeds.safetensors"), Path("data/curated")
 RENDERS, GRID, SCRATCH = Path("data/renders"), Path("data/grid.png"), Path(".scratch/render")
@@ -30,9 +30,9 @@ def main() -> str:
     params = load("render", "model", "concept", "runtime")
     if not WORD.is_file():
         raise UserError(f"{WORD} is not here; run `dvc repro train`.")
-    wanted, known = cells(params.render, params.concept), _known(params)
+    wanted, known = list_jobs(params.render, params.concept), _known(params)
 
-    def place(cell: Cell) -> Path:
+    def place(cell: Job) -> Path:
         word = WORD if cell.subject == "word" else None
         return SCRATCH / f"{files.fingerprint(known, cell.text, cell.seed, word)}.png"
 
@@ -49,12 +49,12 @@ def main() -> str:
     return f"{len(wanted)} pictures in {RENDERS}; look at {GRID}"
 
 
-def _painter(params: SimpleNamespace) -> Painter:
+def _painter(params: SimpleNamespace) -> ImageSampler:
     """Params => the model with the word in it, ready to draw."""
     device = machine.configure_torch(params.runtime)
     pipeline = open_pipeline(params.model, params.render.scheduler, device, DTYPES[params.render.precision])
-    add_word(pipeline, params.concept.placeholder_token, WORD)
-    return Painter(pipeline, params.render, params.concept.placeholder_token)
+    add_embedding(pipeline, params.concept.placeholder_token, WORD)
+    return ImageSampler(pipeline, params.render, params.concept.placeholder_token)
 
 
 def _known(params: SimpleNamespace) -> str:
@@ -64,7 +64,7 @@ def _known(params: SimpleNamespace) -> str:
     return files.fingerprint(settings, model, *code_and_weights(params.model.base, ("models", "rendering")))
 
 
-def _story(params: SimpleNamespace, wanted: list[Cell]) -> Story:
+def _story(params: SimpleNamespace, wanted: list[Job]) -> GridContent:
     """The pictures that were drawn, and those that the word was learnt from => what the grid tells."""
     try:
         shown = [CURATED / row["file"] for row in json.loads((CURATED / "index.json").read_text())["train"]]
@@ -72,7 +72,9 @@ def _story(params: SimpleNamespace, wanted: list[Cell]) -> Story:
         raise UserError(f"{CURATED}/index.json cannot be read ({error}); run `dvc repro curate`.") from None
     drawn = {(cell.prompt, cell.subject, cell.seed): Image.open(RENDERS / cell.file) for cell in wanted}
     subjects = {"initializer": params.concept.initializer_token, "word": params.concept.placeholder_token}
-    return Story(params.render.prompts, subjects, params.render.seeds, drawn, [Image.open(path) for path in shown])
+    return GridContent(
+        params.render.prompts, subjects, params.render.seeds, drawn, [Image.open(path) for path in shown]
+    )
 
 
 if __name__ == "__main__":

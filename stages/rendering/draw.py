@@ -6,13 +6,13 @@ from pathlib import Path
 
 from PIL import Image
 
-from stages.rendering.cells import Cell
+from stages.rendering.jobs import Job
 
 
 def draw_all(
-    cells: Iterable[Cell],
-    place: Callable[[Cell], Path],
-    open_painter: Callable[[], Callable[[Cell], Image.Image]],
+    cells: Iterable[Job],
+    place: Callable[[Job], Path],
+    open_painter: Callable[[], Callable[[Job], Image.Image]],
     write: Callable[[Path, bytes], None],
 ) -> None:
     """Every cell => a whole PNG at `place(cell)`; the model is opened only when there is something to draw.

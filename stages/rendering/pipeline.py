@@ -93,7 +93,7 @@ def _sampler(model: Model, name: str | None) -> SchedulerMixin:
     return (SAMPLERS[name] if name else kind).from_config(settings)
 
 
-def add_word(pipeline: StableDiffusionPipeline, placeholder: str, word: Path | torch.Tensor) -> None:
+def add_embedding(pipeline: StableDiffusionPipeline, placeholder: str, word: Path | torch.Tensor) -> None:
     """A file of the learnt word, or its vectors (V D), go into the pipeline's tokenizer and text encoder.
 
     By diffusers' own way, so that in a prompt the placeholder stands for all V of them.

@@ -7,7 +7,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 
 from stages.models.params import Model
-from stages.rendering.pipeline import add_word, open_pipeline
+from stages.rendering.pipeline import add_embedding, open_pipeline
 from tests.tiny import WIDTH, tiny_model
 
 
@@ -26,5 +26,5 @@ def pipeline(folder: Path, vectors: torch.Tensor) -> StableDiffusionPipeline:
     """The tiny model with a word in it."""
     torch.set_num_threads(1)
     opened = open_pipeline(Model(base=str(folder)), None, "cpu", torch.float32)
-    add_word(opened, "<critter>", vectors)
+    add_embedding(opened, "<critter>", vectors)
     return opened

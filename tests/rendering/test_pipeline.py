@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from stages import UserError
 from stages.inversion import word
 from stages.models.params import Model
-from stages.rendering.pipeline import SAMPLERS, add_word, open_pipeline
+from stages.rendering.pipeline import SAMPLERS, add_embedding, open_pipeline
 from tests.tiny import WIDTH, tiny_model
 
 
@@ -45,8 +45,8 @@ def test_it_draws_what_the_plain_pipeline_draws(folder: Path, tmp_path: Path, ve
     plain.set_progress_bar_config(disable=True)
     plain.load_textual_inversion(str(file))
     ours, by_vectors = opened(folder), opened(folder)
-    add_word(ours, "<critter>", file)
-    add_word(by_vectors, "<critter>", torch.from_numpy(random.astype(np.float32)))
+    add_embedding(ours, "<critter>", file)
+    add_embedding(by_vectors, "<critter>", torch.from_numpy(random.astype(np.float32)))
     wanted = draw(plain, "a <critter> at night")
     np.testing.assert_allclose(draw(ours, "a <critter> at night"), wanted, atol=1e-5)
     np.testing.assert_allclose(draw(by_vectors, "a <critter> at night"), wanted, atol=1e-5)
@@ -129,10 +129,10 @@ def test_the_names_of_old_checkpoints_are_understood(folder: Path, tmp_path: Pat
 def test_a_word_that_does_not_fit_is_one_sentence(folder: Path, tmp_path: Path):
     pipeline = opened(folder)
     with pytest.raises(UserError, match="dragon</w> is a word that this model knows already"):
-        add_word(pipeline, "dragon</w>", torch.zeros(1, WIDTH))
+        add_embedding(pipeline, "dragon</w>", torch.zeros(1, WIDTH))
     with pytest.raises(UserError, match=r"<critter> does not go into this model .* `dvc repro train`"):
-        add_word(pipeline, "<critter>", torch.zeros(1, WIDTH + 1))
+        add_embedding(pipeline, "<critter>", torch.zeros(1, WIDTH + 1))
     damaged = tmp_path / "word.safetensors"
     damaged.write_bytes(b"\x10\x00\x00\x00\x00\x00\x00\x00not a header!!!!")
     with pytest.raises(UserError, match="does not go into this model"):
-        add_word(opened(folder), "<critter>", damaged)
+        add_embedding(opened(folder), "<critter>", damaged)

@@ -9,7 +9,7 @@ SUBJECTS = ("word", "initializer")
 
 
 @dataclass(frozen=True)
-class Cell:
+class Job:
     """One picture: the key of its prompt, which subject, the text with that subject in it, and the seed."""
 
     prompt: str
@@ -28,10 +28,10 @@ def subjects(concept: Concept) -> dict[str, str]:
     return dict(zip(SUBJECTS, (concept.placeholder_token, concept.initializer_token), strict=True))
 
 
-def cells(render: Render, concept: Concept) -> list[Cell]:
+def list_jobs(render: Render, concept: Concept) -> list[Job]:
     """Prompts x subjects x seeds, in that order."""
     return [
-        Cell(key, subject, prompt.replace("{}", written), seed)
+        Job(key, subject, prompt.replace("{}", written), seed)
         for key, prompt in render.prompts.items()
         for subject, written in subjects(concept).items()
         for seed in render.seeds
@@ -40,5 +40,5 @@ def cells(render: Render, concept: Concept) -> list[Cell]:
 
 def index(render: Render, concept: Concept) -> dict:
     """=> index.json: what is written for each subject, the prompts, and a row a picture."""
-    rows = [vars(cell) | {"file": cell.file} for cell in cells(render, concept)]
+    rows = [vars(cell) | {"file": cell.file} for cell in list_jobs(render, concept)]
     return {"subjects": subjects(concept), "prompts": render.prompts, "cells": rows}

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageDraw
 
-from stages.rendering.lettering import fitted, font, round_mask, wrap, write
+from stages.rendering.text import fitted, font, round_mask, wrap, write
 
 MARGIN, TITLE, HEADS, RADIUS, LEADING = 64, 92, 92, 10, 1.42
 GAP, ROW_GAP, GROUP_GAP, STRIP_GAP = 10, 16, 44, 34
@@ -16,7 +16,7 @@ NOTES = {"initializer": "the known word", "word": "the new word"}
 
 
 @dataclass(frozen=True)
-class Story:
+class GridContent:
     """The grid's pictures and words: `pictures` by prompt, subject and seed; the `subjects` from left to right."""
 
     prompts: dict[str, str]
@@ -27,7 +27,7 @@ class Story:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Layout:
     """Sizes in pixels that follow from a story: where columns begin, a cell, a subject's columns, both, the strip."""
 
     left: int
@@ -44,7 +44,7 @@ class Plan:
         return MARGIN + TITLE + (self.strip_rows * (self.strip + GAP) + STRIP_GAP if self.strip_rows else 0)
 
 
-def plan(story: Story) -> Plan:
+def layout(story: GridContent) -> Layout:
     """=> sizes: a picture is at least 160 px wide, more where there is room and more to see."""
     image = next(iter(story.pictures.values()))
     width = {1: 280, 2: 240, 3: 200, 4: 200}.get(len(story.seeds), 160) + (56 if image.width >= 256 else 0)
@@ -52,7 +52,7 @@ def plan(story: Story) -> Plan:
     content = 2 * across + GROUP_GAP
     strip_across = max(1, min(len(story.shown), content // 120))
     long = any(len(prompt) > LONG for prompt in story.prompts.values())
-    return Plan(
+    return Layout(
         left=MARGIN + (340 if long else 250),
         cell=(width, max(1, round(width * image.height / image.width))),
         across=across,
@@ -63,9 +63,9 @@ def plan(story: Story) -> Plan:
     )
 
 
-def grid(story: Story) -> Image.Image:
+def grid(story: GridContent) -> Image.Image:
     """=> RGB. Every label has its room: rows grow with the text beside them."""
-    sizes = plan(story)
+    sizes = layout(story)
     labels = {key: _Label(prompt, sizes.left - MARGIN - 34) for key, prompt in story.prompts.items()}
     heights = {key: max(sizes.cell[1], label.height) for key, label in labels.items()}
     height = sizes.heads + HEADS + sum(heights.values()) + ROW_GAP * (len(heights) - 1) + MARGIN
@@ -99,7 +99,7 @@ class _Label:
             write(page, (MARGIN, round(first + i * self._size * LEADING)), line, face, ink=INK, slot=PALE)
 
 
-def _title(page: Image.Image, story: Story) -> None:
+def _title(page: Image.Image, story: GridContent) -> None:
     pen, width, count = ImageDraw.Draw(page), page.width - 2 * MARGIN, len(story.shown)
     word, known = story.subjects["word"], story.subjects["initializer"]
     text, face = fitted(f"{word}, taught with {count} picture{'' if count == 1 else 's'}", 38, width, bold=True)
@@ -108,7 +108,7 @@ def _title(page: Image.Image, story: Story) -> None:
     pen.text((MARGIN, MARGIN + 58), text, FAINT, face, anchor="ls")
 
 
-def _strip(page: Image.Image, shown: list[Image.Image], sizes: Plan) -> None:
+def _strip(page: Image.Image, shown: list[Image.Image], sizes: Layout) -> None:
     """The training pictures, in two rows at the most; the others are counted."""
     pen, side, room = ImageDraw.Draw(page), sizes.strip, sizes.strip_across * sizes.strip_rows
     kept = shown if len(shown) <= room else shown[: room - 1]
@@ -129,7 +129,7 @@ def _strip(page: Image.Image, shown: list[Image.Image], sizes: Plan) -> None:
     pen.text((MARGIN, middle + 20), "the training pictures", FAINT, font(15), anchor="ls")
 
 
-def _heads(page: Image.Image, story: Story, sizes: Plan) -> None:
+def _heads(page: Image.Image, story: GridContent, sizes: Layout) -> None:
     pen, top = ImageDraw.Draw(page), sizes.heads
     pen.text((MARGIN, top + 40), "Prompt", FAINT, font(15), anchor="ls")
     for g, (subject, written) in enumerate(story.subjects.items()):

@@ -10,13 +10,13 @@ from PIL import Image
 
 from stages import UserError
 from stages.models.noise import generator, normal
-from stages.rendering.cells import Cell
+from stages.rendering.jobs import Job
 from stages.rendering.params import Render
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
-class Painter:
+class ImageSampler:
     """Draws with an open pipeline; what prompts say is worked out once for all seeds."""
 
     def __init__(self, pipeline: StableDiffusionPipeline, render: Render, placeholder: str) -> None:
@@ -28,7 +28,7 @@ class Painter:
         self._shape = (pipeline.unet.config.in_channels, height, width)
 
     @torch.inference_mode()
-    def __call__(self, cell: Cell) -> Image.Image:
+    def __call__(self, cell: Job) -> Image.Image:
         """A cell => RGB. The noise depends on the seed alone, so that a prompt's subjects start from the same.
 
         Samplers that add noise on their way draw it from a generator which is counted by the seed as well.

@@ -9,26 +9,26 @@ from diffusers import StableDiffusionPipeline
 
 from stages import UserError
 from stages.models.params import Concept, Model
-from stages.rendering.cells import Cell, cells, index
 from stages.rendering.draw import png
-from stages.rendering.painter import Painter
+from stages.rendering.jobs import Job, index, list_jobs
 from stages.rendering.params import Render
-from stages.rendering.pipeline import SAMPLERS, add_word, open_pipeline
+from stages.rendering.pipeline import SAMPLERS, add_embedding, open_pipeline
+from stages.rendering.sampling import ImageSampler
 
 CONCEPT = Concept(placeholder_token="<critter>", initializer_token="dragon")
 BRISK = {"prompts": {"plain": "a {}", "both": "{} and {} at night"}, "seeds": [7, 0], "steps": 3, "guidance_scale": 4.0}
 
 
-def painter(pipeline: StableDiffusionPipeline, **changed: object) -> Painter:
-    return Painter(pipeline, Render(**BRISK | changed), "<critter>")
+def painter(pipeline: StableDiffusionPipeline, **changed: object) -> ImageSampler:
+    return ImageSampler(pipeline, Render(**BRISK | changed), "<critter>")
 
 
-def cell(text: str, seed: int = 7) -> Cell:
-    return Cell("plain", "word", text, seed)
+def cell(text: str, seed: int = 7) -> Job:
+    return Job("plain", "word", text, seed)
 
 
 def test_cells_are_prompts_by_subjects_by_seeds():
-    wanted = cells(Render(**BRISK), CONCEPT)
+    wanted = list_jobs(Render(**BRISK), CONCEPT)
     assert len({one.file for one in wanted}) == len(wanted) == 2 * 2 * 2
     assert (wanted[0].file, wanted[0].text) == ("plain/word-7.png", "a <critter>")
     assert (wanted[-1].file, wanted[-1].text) == ("both/initializer-0.png", "dragon and dragon at night")
@@ -52,7 +52,7 @@ def test_every_sampler_draws_the_same_twice_and_all_alike_for_both_subjects(fold
     pipeline = open_pipeline(Model(base=str(folder)), sampler, "cpu", torch.float32)
     table = pipeline.text_encoder.get_input_embeddings().weight
     dragon = pipeline.tokenizer.convert_tokens_to_ids("dragon</w>")
-    add_word(pipeline, "<critter>", table[[dragon]].detach().clone())
+    add_embedding(pipeline, "<critter>", table[[dragon]].detach().clone())
     paint = painter(pipeline)
     first = png(paint(cell("a <critter> at night")))
     assert png(paint(cell("a <critter> at night"))) == first
@@ -81,7 +81,7 @@ def test_a_prompt_without_room_for_the_word_is_one_sentence(pipeline: StableDiff
 
 def test_a_word_of_several_vectors_must_fit_whole(folder: Path):
     pipeline = open_pipeline(Model(base=str(folder)), None, "cpu", torch.float32)
-    add_word(pipeline, "<critter>", torch.ones(3, 32))
+    add_embedding(pipeline, "<critter>", torch.ones(3, 32))
     assert painter(pipeline)(cell("a " * 11 + "<critter>")).size == (32, 32)
     with pytest.raises(UserError, match="no room"):
         painter(pipeline)(cell("a " * 12 + "<critter>"))
@@ -89,7 +89,7 @@ def test_a_word_of_several_vectors_must_fit_whole(folder: Path):
 
 def test_no_numbers_are_no_picture(folder: Path):
     pipeline = open_pipeline(Model(base=str(folder)), None, "cpu", torch.float32)
-    add_word(pipeline, "<critter>", torch.full((1, 32), np.nan))
+    add_embedding(pipeline, "<critter>", torch.full((1, 32), np.nan))
     with pytest.raises(UserError, match=r"plain/word-7.png came out as no numbers"):
         painter(pipeline)(cell("a <critter>"))
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stages.rendering.lettering import _length, fitted, font, wrap
-from stages.rendering.sheet import GROUP_GAP, HEADS, MARGIN, PAPER, Story, grid, plan
+from stages.rendering.grid import GROUP_GAP, HEADS, MARGIN, PAPER, GridContent, grid, layout
+from stages.rendering.text import _length, fitted, font, wrap
 
 LONG = (
     "A hyper-realistic cinematic illustration of {} soaring through a dramatic sky, glowing embers around it, wings "
@@ -14,7 +14,7 @@ LONG = (
 COLOURS = {"initializer": (10, 20, 200), "word": (200, 60, 10)}
 
 
-def story(prompts: dict[str, str], seeds: int = 2, shown: int = 3, side: int = 64, **subjects: str) -> Story:
+def story(prompts: dict[str, str], seeds: int = 2, shown: int = 3, side: int = 64, **subjects: str) -> GridContent:
     names = {"initializer": "dragon", "word": "<critter>"} | subjects
     pictures = {
         (key, subject, seed): Image.new("RGB", (side, side), COLOURS[subject])
@@ -22,13 +22,13 @@ def story(prompts: dict[str, str], seeds: int = 2, shown: int = 3, side: int = 6
         for subject in names
         for seed in range(seeds)
     }
-    return Story(prompts, names, list(range(seeds)), pictures, [Image.new("RGB", (side, side), "green")] * shown)
+    return GridContent(prompts, names, list(range(seeds)), pictures, [Image.new("RGB", (side, side), "green")] * shown)
 
 
 @pytest.mark.parametrize("seeds", [1, 3, 9])
 def test_each_picture_stands_in_its_place(seeds: int):
     told = story({"plain": "a {}", "night": "a {} at night"}, seeds)
-    page, sizes = grid(told), plan(told)
+    page, sizes = grid(told), layout(told)
     assert sizes.cell[0] >= 160
     for row in range(2):
         middle = sizes.heads + HEADS + row * (sizes.cell[1] + 16) + sizes.cell[1] // 2
@@ -50,13 +50,13 @@ def test_each_picture_stands_in_its_place(seeds: int):
     ],
     ids=["long prompts", "a word longer than the column", "many slots and pictures", "long names", "many seeds"],
 )
-def test_nothing_is_written_into_the_margins(told: Story):
+def test_nothing_is_written_into_the_margins(told: GridContent):
     pixels = np.asarray(grid(told))
     inner = np.zeros(pixels.shape[:2], bool)
     inner[MARGIN - 24 : -MARGIN, MARGIN - 2 : -MARGIN] = True
     assert (pixels[~inner] == PAPER).all()
-    gap = pixels[:, plan(told).left - 20 : plan(told).left - 4]
-    assert (gap[plan(told).heads :] == PAPER).all(), "a label runs into the pictures"
+    gap = pixels[:, layout(told).left - 20 : layout(told).left - 4]
+    assert (gap[layout(told).heads :] == PAPER).all(), "a label runs into the pictures"
 
 
 def test_wrapping_loses_nothing_and_fits():
