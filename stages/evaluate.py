@@ -12,7 +12,7 @@ from stages.common.params import load
 from stages.common.stage import stage
 from stages.models import device as machine
 from stages.scoring.encoders import open_encoders
-from stages.scoring.score import Material, score
+from stages.scoring.metrics import ImageSets, score
 
 RENDERS, CURATED = Path("data/renders"), Path("data/curated")
 METRICS, SCORES = Path("data/metrics.json"), Path("data/scores.csv")
@@ -24,13 +24,13 @@ def main() -> str:
     params = load("evaluate", "runtime")
     device = machine.configure_torch(params.runtime)
     drawn, chosen = _index(RENDERS, "render"), _index(CURATED, "curate")
-    material = Material(
+    images = ImageSets(
         pd.DataFrame(drawn["cells"]),
         _pictures(RENDERS, drawn["cells"]),
         _pictures(CURATED, chosen["train"]),
         _pictures(CURATED, chosen["holdout"]),
     )
-    rows, figures = score(material, *open_encoders(params.evaluate, device))
+    rows, figures = score(images, *open_encoders(params.evaluate, device))
     write_json(METRICS, figures)
     write_atomic(SCORES, rows.to_csv(index=False, lineterminator="\n"))
     near = "image similarity to the held-out pictures"

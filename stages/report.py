@@ -5,10 +5,10 @@ from pathlib import Path
 from stages.common.files import write_atomic
 from stages.common.params import load
 from stages.common.stage import stage
+from stages.reporting.inputs import Inputs
 from stages.reporting.page import page
-from stages.reporting.sources import Sources
 
-SOURCES = Sources(
+INPUTS = Inputs(
     receipt=Path("data/raw.json"),
     manifest=Path("data/manifest.csv"),
     curated=Path("data/curated"),
@@ -27,7 +27,7 @@ def main() -> str:
     """Every out of the stages before => report/index.html."""
     params = load("dataset", "filter", "curate", "model", "concept", "train", "render", "evaluate", "report")
     sections = {name: section.model_dump(mode="json", by_alias=True) for name, section in vars(params).items()}
-    write_atomic(PAGE, page(params.report, SOURCES, sections))
+    write_atomic(PAGE, page(params.report, INPUTS, sections))
     return f"open {PAGE}"
 
 

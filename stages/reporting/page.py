@@ -4,14 +4,14 @@ from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
 
-from stages.reporting import curve, words
+from stages.reporting import charts, sentences
+from stages.reporting.inputs import Inputs, choice, picture, read_csv, read_json, word
 from stages.reporting.params import Report
-from stages.reporting.sources import Sources, choice, picture, read_csv, read_json, word
 
 SUBJECTS = ("initializer", "word")
 
 
-def page(report: Report, sources: Sources, params: dict[str, dict]) -> str:
+def page(report: Report, sources: Inputs, params: dict[str, dict]) -> str:
     """`report`, files, params by section => HTML. Raises UserError for a file that is missing or broken."""
     concept = params["concept"]
     known, placeholder = concept["initializer_token"], concept["placeholder_token"]
@@ -25,10 +25,10 @@ def page(report: Report, sources: Sources, params: dict[str, dict]) -> str:
         "title": report.title or placeholder,
         "known": known,
         "placeholder": placeholder,
-        "lead": words.lead(len(pictures["train"]), learnt["vectors"], learnt["width"], train["learnt"]),
-        "verdict": words.verdict(train, known),
-        "tiles": words.tiles(figures, train, learnt, known),
-        "scale": words.scale(figures, known, placeholder),
+        "lead": sentences.lead(len(pictures["train"]), learnt["vectors"], learnt["width"], train["learnt"]),
+        "verdict": sentences.verdict(train, known),
+        "tiles": sentences.tiles(figures, train, learnt, known),
+        "scale": sentences.scale(figures, known, placeholder),
         "pictures": pictures,
         "class": chosen["class"],
         "seen": len(manifest),
@@ -72,7 +72,7 @@ def _rows(folder: Path, index: dict, figures: dict) -> list[dict]:
 
 
 def _objective(rows: list[dict[str, str]]) -> dict:
-    return curve.objective(
+    return charts.objective(
         [int(row["step"]) for row in rows],
         [float(row["relative"]) for row in rows],
         [float(row["stderr"]) for row in rows],
@@ -80,7 +80,7 @@ def _objective(rows: list[dict[str, str]]) -> dict:
 
 
 def _loss(rows: list[dict[str, str]]) -> dict:
-    return curve.loss([int(row["step"]) for row in rows], [float(row["loss"]) for row in rows])
+    return charts.loss([int(row["step"]) for row in rows], [float(row["loss"]) for row in rows])
 
 
 def _progress(folder: Path) -> list[dict]:

@@ -10,30 +10,30 @@ import numpy as np
 
 
 @dataclass(frozen=True)
-class Figure:
+class Estimate:
     """A mean and its standard error."""
 
     value: float
     stderr: float
 
 
-def mean(values: np.ndarray) -> Figure:
+def mean(values: np.ndarray) -> Estimate:
     """Values (N) => their mean; the error is 0 where there is one value only."""
     spread = values.std(ddof=1) / math.sqrt(len(values)) if len(values) > 1 else 0.0
-    return Figure(float(values.mean()), float(spread))
+    return Estimate(float(values.mean()), float(spread))
 
 
-def nearness(renders: np.ndarray, real: np.ndarray) -> np.ndarray:
+def image_similarity(renders: np.ndarray, real: np.ndarray) -> np.ndarray:
     """Renders (R D), real pictures (H D) => each render's mean cosine with them (R): CLIP-I of Ruiz et al. 2023."""
     return (renders @ real.T).mean(axis=1)
 
 
-def following(renders: np.ndarray, sentences: np.ndarray) -> np.ndarray:
+def prompt_similarity(renders: np.ndarray, sentences: np.ndarray) -> np.ndarray:
     """Renders (R D), the sentence of each (R D) => cosines (R): CLIP-T."""
     return (renders * sentences).sum(axis=1)
 
 
-def recovered(word: np.ndarray, initializer: np.ndarray, real: float) -> Figure | None:
+def gap_closed(word: np.ndarray, initializer: np.ndarray, real: float) -> Estimate | None:
     """Nearness of paired renders (R, R), nearness of real pictures => the part of the way that the word has come.
 
     0: no nearer than the initializer word; 1: as near as real pictures are. The error is that of a ratio of paired
@@ -45,12 +45,12 @@ def recovered(word: np.ndarray, initializer: np.ndarray, real: float) -> Figure 
         return None
     share = (word.mean() - initializer.mean()) / way
     rest = (word - initializer) - share * (real - initializer)
-    return Figure(float(share), mean(rest).stderr / float(way))
+    return Estimate(float(share), mean(rest).stderr / float(way))
 
 
-def kept(word: np.ndarray, initializer: np.ndarray) -> Figure | None:
+def similarity_ratio(word: np.ndarray, initializer: np.ndarray) -> Estimate | None:
     """Prompt following of paired renders (R, R) => the word's over the initializer's; None where that has none."""
     if initializer.mean() <= 1e-6:
         return None
     ratio = word.mean() / initializer.mean()
-    return Figure(float(ratio), mean(word - ratio * initializer).stderr / float(initializer.mean()))
+    return Estimate(float(ratio), mean(word - ratio * initializer).stderr / float(initializer.mean()))

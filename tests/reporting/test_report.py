@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from stages import report
-from stages.reporting.sources import EMBEDDED_AS_IS, picture
+from stages.reporting.inputs import EMBEDDED_AS_IS, picture
 from tests.browser import browser, needs_browser
 from tests.project import SMALL, write_params
 from tests.reporting.conftest import build

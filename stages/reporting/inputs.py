@@ -18,7 +18,7 @@ SIDE = 512
 
 
 @dataclass(frozen=True)
-class Sources:
+class Inputs:
     """Where everything lies that the page tells."""
 
     receipt: Path

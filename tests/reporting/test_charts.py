@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from stages.reporting.curve import Frame, loss, objective, ticks
+from stages.reporting.charts import Frame, loss, objective, ticks
 
 
 def pairs(points: str) -> list[tuple[float, float]]:
