@@ -33,8 +33,10 @@ def main() -> str:
     wanted, known = list_jobs(params.render, params.concept), _known(params)
 
     def place(cell: Job) -> Path:
-        word = WORD if cell.subject == "word" else None
-        return SCRATCH / f"{files.fingerprint(known, cell.text, cell.seed, word)}.png"
+        # Tokenizers of CLIP ignore case.
+        texts, token = f"{cell.text} {params.render.negative_prompt}".lower(), params.concept.placeholder_token.lower()
+        embedding = WORD if token in texts else None
+        return SCRATCH / f"{files.fingerprint(known, cell.text, cell.seed, embedding)}.png"
 
     with lock(SCRATCH, "rendering"):
         draw_all(tqdm(wanted, "render", unit="picture"), place, lambda: _painter(params), files.write_atomic)

@@ -104,6 +104,22 @@ def test_another_word_draws_its_own_cells_only(home: Path):
     assert same == {name for name in first if "initializer-" in name or name.endswith("index.json")}
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [{"prompts": {"plain": "a {}", "both": "a {} and <CRITTER>"}}, {"negative_prompt": "<critter>"}],
+    ids=["prompt", "negative prompt"],
+)
+def test_a_job_whose_text_contains_the_placeholder_depends_on_the_embedding(home: Path, changed: dict):
+    configure(home, **changed)
+    render.main()
+    write_word(home, 1)
+    render.main()
+    cached = made(home)
+    forget(home)
+    render.main()
+    assert made(home) == cached
+
+
 def test_a_damaged_cell_is_drawn_again(home: Path):
     render.main()
     first = made(home)
