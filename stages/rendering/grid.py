@@ -1,157 +1,120 @@
-"""The grid: what was shown, and what is drawn of every prompt with the word known before and with the one learnt."""
-
-from dataclasses import dataclass
+"""Draw the grid: the training images, then every prompt with the initializer token and with the learned embedding."""
 
 from PIL import Image, ImageDraw
 
-from stages.rendering.text import fitted, font, round_mask, wrap, write
+from stages.rendering.jobs import Job, RenderInputs
+from stages.rendering.text import draw_line, draw_prompt, load_font, rounded_mask, wrap
 
-MARGIN, TITLE, HEADS, RADIUS, LEADING = 64, 92, 92, 10, 1.42
+SUBJECTS = {"initializer": "initializer token", "word": "learned embedding"}  # from left to right
+MARGIN, TITLE, HEADER, RADIUS, LINE_HEIGHT = 64, 92, 92, 10, 1.42
 GAP, ROW_GAP, GROUP_GAP, STRIP_GAP = 10, 16, 44, 34
-PAPER, INK, FAINT = (251, 250, 247), (29, 29, 33), (112, 109, 102)
-ACCENT, PALE = (186, 70, 20), (246, 217, 199)
+BACKGROUND, INK, GRAY, ACCENT, PALE = (251, 250, 247), (29, 29, 33), (112, 109, 102), (186, 70, 20), (246, 217, 199)
 STRIP_ROWS = 2
-LONG = 60  # letters; prompts of more are written smaller, in a wider column
-NOTES = {"initializer": "the known word", "word": "the new word"}
+LONG = 60  # characters; longer prompts are set in a smaller font and a wider column
 
 
-@dataclass(frozen=True)
-class GridContent:
-    """The grid's pictures and words: `pictures` by prompt, subject and seed; the `subjects` from left to right."""
-
-    prompts: dict[str, str]
-    subjects: dict[str, str]
-    seeds: list[int]
-    pictures: dict[tuple[str, str, int], Image.Image]
-    shown: list[Image.Image]
-
-
-@dataclass(frozen=True)
 class Layout:
-    """Sizes in pixels that follow from a story: where columns begin, a cell, a subject's columns, both, the strip."""
+    """Sizes and positions in pixels; renders are at least 160 px wide, wider if seeds are few or images are large."""
 
-    left: int
-    cell: tuple[int, int]
-    across: int
-    content: int
-    strip: int
-    strip_across: int
-    strip_rows: int
+    def __init__(self, inputs: RenderInputs, image: Image.Image, training: int) -> None:
+        prompts, self._seeds = inputs.render.prompts, inputs.render.seeds
+        width = {1: 280, 2: 240, 3: 200, 4: 200}.get(len(self._seeds), 160) + (56 if image.width >= 256 else 0)
+        self.image = (width, max(1, round(width * image.height / image.width)))
+        self.group = len(self._seeds) * (width + GAP) - GAP  # the columns of one subject
+        self.left, renders = (
+            MARGIN + (340 if max(map(len, prompts.values())) > LONG else 250),
+            2 * self.group + GROUP_GAP,
+        )
+        self.strip_columns = max(1, min(training, renders // 120))
+        self.strip_rows = min(STRIP_ROWS, -(-training // self.strip_columns))
+        self.strip = min(200, (renders + GAP) // self.strip_columns - GAP)
+        self.header = MARGIN + TITLE + (self.strip_rows * (self.strip + GAP) + STRIP_GAP if self.strip_rows else 0)
+        self.labels = {name: Label(prompt, self.left - MARGIN - 34) for name, prompt in prompts.items()}
+        self.rows, top = {}, self.header + HEADER  # top and height by prompt; a row grows with a long label
+        for name, label in self.labels.items():
+            self.rows[name] = (top, max(self.image[1], label.height))
+            top += self.rows[name][1] + ROW_GAP
+        self.page = (self.left + renders + MARGIN, top - ROW_GAP + MARGIN)
 
-    @property
-    def heads(self) -> int:
-        """Where the strip ends and the heads of the columns begin."""
-        return MARGIN + TITLE + (self.strip_rows * (self.strip + GAP) + STRIP_GAP if self.strip_rows else 0)
-
-
-def layout(story: GridContent) -> Layout:
-    """=> sizes: a picture is at least 160 px wide, more where there is room and more to see."""
-    image = next(iter(story.pictures.values()))
-    width = {1: 280, 2: 240, 3: 200, 4: 200}.get(len(story.seeds), 160) + (56 if image.width >= 256 else 0)
-    across = len(story.seeds) * (width + GAP) - GAP
-    content = 2 * across + GROUP_GAP
-    strip_across = max(1, min(len(story.shown), content // 120))
-    long = any(len(prompt) > LONG for prompt in story.prompts.values())
-    return Layout(
-        left=MARGIN + (340 if long else 250),
-        cell=(width, max(1, round(width * image.height / image.width))),
-        across=across,
-        content=content,
-        strip=min(200, (content + GAP) // strip_across - GAP),
-        strip_across=strip_across,
-        strip_rows=min(STRIP_ROWS, -(-len(story.shown) // strip_across)),
-    )
+    def column(self, subject: str, seed: int) -> int:
+        """Return the left edge of the renders of a subject and a seed."""
+        group, i = list(SUBJECTS).index(subject), self._seeds.index(seed)
+        return self.left + group * (self.group + GROUP_GAP) + i * (self.image[0] + GAP)
 
 
-def grid(story: GridContent) -> Image.Image:
-    """=> RGB. Every label has its room: rows grow with the text beside them."""
-    sizes = layout(story)
-    labels = {key: _Label(prompt, sizes.left - MARGIN - 34) for key, prompt in story.prompts.items()}
-    heights = {key: max(sizes.cell[1], label.height) for key, label in labels.items()}
-    height = sizes.heads + HEADS + sum(heights.values()) + ROW_GAP * (len(heights) - 1) + MARGIN
-    page = Image.new("RGB", (sizes.left + sizes.content + MARGIN, height), PAPER)
-    _title(page, story)
-    _strip(page, story.shown, sizes)
-    _heads(page, story, sizes)
-    top = sizes.heads + HEADS
-    for key, label in labels.items():
-        label.write(page, top, heights[key])
-        for g, subject in enumerate(story.subjects):
-            for s, seed in enumerate(story.seeds):
-                x = sizes.left + g * (sizes.across + GROUP_GAP) + s * (sizes.cell[0] + GAP)
-                _place(page, story.pictures[key, subject, seed], (x, top), sizes.cell)
-        top += heights[key] + ROW_GAP
+class Label:
+    """A prompt, wrapped and vertically centered beside its row."""
+
+    def __init__(self, prompt: str, width: int) -> None:
+        self._font = load_font(20 if len(prompt) <= LONG else 15)
+        self._lines = wrap(prompt, self._font, width)
+        self.height = round(len(self._lines) * self._font.size * LINE_HEIGHT)
+
+    def draw(self, page: Image.Image, top: int, height: int) -> None:
+        """Draw the label beside the row from `top`."""
+        first = top + (height - self.height) / 2 + self._font.size
+        for i, line in enumerate(self._lines):
+            baseline = round(first + i * self._font.size * LINE_HEIGHT)
+            draw_prompt(page, (MARGIN, baseline), line, self._font, color=INK, bar=PALE)
+
+
+def draw_grid(inputs: RenderInputs, renders: dict[Job, Image.Image], training: list[Image.Image]) -> Image.Image:
+    """Return the grid as an RGB image."""
+    layout = Layout(inputs, next(iter(renders.values())), len(training))
+    page = Image.new("RGB", layout.page, BACKGROUND)
+    _draw_title(page, inputs, len(training))
+    _draw_training_images(page, training, layout)
+    _draw_header(page, inputs, layout)
+    for name, label in layout.labels.items():
+        label.draw(page, *layout.rows[name])
+    for job, image in renders.items():
+        _draw_image(page, image, (layout.column(job.subject, job.seed), layout.rows[job.prompt][0]), layout.image)
     return page
 
 
-class _Label:
-    """A prompt beside its row, in the middle of it; a long one in smaller letters."""
-
-    def __init__(self, prompt: str, width: int) -> None:
-        self._size = 20 if len(prompt) <= LONG else 15
-        self._lines = wrap(prompt, font(self._size), width)
-        self.height = round(len(self._lines) * self._size * LEADING)
-
-    def write(self, page: Image.Image, top: int, height: int) -> None:
-        face = font(self._size)
-        first = top + (height - self.height) / 2 + self._size
-        for i, line in enumerate(self._lines):
-            write(page, (MARGIN, round(first + i * self._size * LEADING)), line, face, ink=INK, slot=PALE)
+def _draw_title(page: Image.Image, inputs: RenderInputs, count: int) -> None:
+    placeholder, initializer = inputs.concept.placeholder_token, inputs.concept.initializer_token
+    title = f"{placeholder}, trained on {count} image{'' if count == 1 else 's'}"
+    subtitle = f"Same prompt, same noise, same frozen model. Only “{initializer}” becomes {placeholder}."
+    draw_line(page, (MARGIN, MARGIN + 22), title, 38, INK, width=page.width - 2 * MARGIN, bold=True)
+    draw_line(page, (MARGIN, MARGIN + 58), subtitle, 19, GRAY, width=page.width - 2 * MARGIN)
 
 
-def _title(page: Image.Image, story: GridContent) -> None:
-    pen, width, count = ImageDraw.Draw(page), page.width - 2 * MARGIN, len(story.shown)
-    word, known = story.subjects["word"], story.subjects["initializer"]
-    text, face = fitted(f"{word}, taught with {count} picture{'' if count == 1 else 's'}", 38, width, bold=True)
-    pen.text((MARGIN, MARGIN + 22), text, INK, face, anchor="ls")
-    text, face = fitted(f"Same prompt, same noise, same frozen model. Only “{known}” becomes {word}.", 19, width)
-    pen.text((MARGIN, MARGIN + 58), text, FAINT, face, anchor="ls")
+def _draw_training_images(page: Image.Image, images: list[Image.Image], layout: Layout) -> None:
+    """Draw the strip of training images; if it is too short for all, its last position counts the others."""
+    side, columns, capacity = layout.strip, layout.strip_columns, layout.strip_columns * layout.strip_rows
+    shown = images if len(images) <= capacity else images[: capacity - 1]
+    step, top = side + GAP, MARGIN + TITLE
+    corners = [(layout.left + i % columns * step, top + i // columns * step) for i in range(capacity)]
+    for image, corner in zip(shown, corners, strict=False):
+        _draw_image(page, image, corner, (side, side))
+    if len(shown) < len(images):
+        center = (corners[-1][0] + side / 2, corners[-1][1] + side / 2)
+        ImageDraw.Draw(page).text(center, f"+ {len(images) - len(shown)}", GRAY, load_font(20), anchor="mm")
+    draw_line(page, (MARGIN, top + side / 2 - 4), "What it saw", 20, INK)
+    draw_line(page, (MARGIN, top + side / 2 + 20), "the training images", 15, GRAY)
 
 
-def _strip(page: Image.Image, shown: list[Image.Image], sizes: Layout) -> None:
-    """The training pictures, in two rows at the most; the others are counted."""
-    pen, side, room = ImageDraw.Draw(page), sizes.strip, sizes.strip_across * sizes.strip_rows
-    kept = shown if len(shown) <= room else shown[: room - 1]
-    places = [
-        (
-            sizes.left + i % sizes.strip_across * (side + GAP),
-            MARGIN + TITLE + i // sizes.strip_across * (side + GAP),
-        )
-        for i in range(room)
-    ]
-    for picture, place in zip(kept, places, strict=False):
-        _place(page, picture, place, (side, side))
-    if len(kept) < len(shown):
-        x, y = places[-1]
-        pen.text((x + side / 2, y + side / 2), f"+ {len(shown) - len(kept)}", FAINT, font(20), anchor="mm")
-    middle = MARGIN + TITLE + side / 2
-    pen.text((MARGIN, middle - 4), "What it saw", INK, font(20), anchor="ls")
-    pen.text((MARGIN, middle + 20), "the training pictures", FAINT, font(15), anchor="ls")
+def _draw_header(page: Image.Image, inputs: RenderInputs, layout: Layout) -> None:
+    top = layout.header
+    draw_line(page, (MARGIN, top + 40), "Prompt", 15, GRAY)
+    for subject, note in SUBJECTS.items():
+        left = layout.column(subject, inputs.render.seeds[0])
+        rule, color = (ACCENT, ACCENT) if subject == "word" else (GRAY, INK)
+        ImageDraw.Draw(page).rounded_rectangle([left, top, left + layout.group - 1, top + 3], 2, rule)
+        token, limit = inputs.tokens()[subject], 0.75 * layout.group
+        used = draw_line(page, (left, top + 40), token, 26, color, width=limit, bold=True) + 14
+        if load_font(15).getlength(note) <= layout.group - used:
+            draw_line(page, (left + used, top + 40), note, 15, GRAY)
+        for seed in inputs.render.seeds:
+            position = (layout.column(subject, seed), top + 76)
+            draw_line(page, position, f"seed {seed}", 13, GRAY, width=layout.image[0])
 
 
-def _heads(page: Image.Image, story: GridContent, sizes: Layout) -> None:
-    pen, top = ImageDraw.Draw(page), sizes.heads
-    pen.text((MARGIN, top + 40), "Prompt", FAINT, font(15), anchor="ls")
-    for g, (subject, written) in enumerate(story.subjects.items()):
-        left = sizes.left + g * (sizes.across + GROUP_GAP)
-        rule, ink = (ACCENT, ACCENT) if subject == "word" else (FAINT, INK)
-        pen.rounded_rectangle([left, top, left + sizes.across - 1, top + 3], 2, rule)
-        text, face = fitted(written, 26, 0.75 * sizes.across, bold=True)
-        pen.text((left, top + 40), text, ink, face, anchor="ls")
-        used = face.getlength(text) + 14
-        if font(15).getlength(NOTES[subject]) <= sizes.across - used:
-            pen.text((left + used, top + 40), NOTES[subject], FAINT, font(15), anchor="ls")
-        for s, seed in enumerate(story.seeds):
-            text, face = fitted(f"seed {seed}", 13, sizes.cell[0])
-            pen.text((left + s * (sizes.cell[0] + GAP), top + 76), text, FAINT, face, anchor="ls")
-
-
-def _place(page: Image.Image, picture: Image.Image, place: tuple[int, int], size: tuple[int, int]) -> None:
-    """A picture with round corners and a hairline around it; whole, in the middle of its place."""
-    factor = min(size[0] / picture.width, size[1] / picture.height)
-    fit = (max(1, round(picture.width * factor)), max(1, round(picture.height * factor)))
-    small = picture.convert("RGB").resize(fit, Image.Resampling.LANCZOS)
-    mask, edge = round_mask(fit, RADIUS), round_mask(fit, RADIUS, outline=28)
-    corner = (place[0] + (size[0] - fit[0]) // 2, place[1] + (size[1] - fit[1]) // 2)
-    page.paste(small, corner, mask)
-    page.paste(INK, (*corner, corner[0] + fit[0], corner[1] + fit[1]), edge)
+def _draw_image(page: Image.Image, image: Image.Image, corner: tuple[int, int], box: tuple[int, int]) -> None:
+    """Draw an image, scaled to fit and centered in a box, with round corners and a thin outline."""
+    scale = min(box[0] / image.width, box[1] / image.height)
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    left, top = corner[0] + (box[0] - size[0]) // 2, corner[1] + (box[1] - size[1]) // 2
+    page.paste(image.resize(size, Image.Resampling.LANCZOS), (left, top), rounded_mask(size, RADIUS))
+    page.paste(INK, (left, top, left + size[0], top + size[1]), rounded_mask(size, RADIUS, outline=28))

@@ -1,16 +1,15 @@
-"""The `render` section => the pictures to draw: a cell is one prompt, one subject and one seed."""
+"""The images to render: one job per prompt, subject and seed."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
-from stages.models.params import Concept
+from stages.models.params import Concept, Model
 from stages.rendering.params import Render
-
-SUBJECTS = ("word", "initializer")
 
 
 @dataclass(frozen=True)
 class Job:
-    """One picture: the key of its prompt, which subject, the text with that subject in it, and the seed."""
+    """One image: the name of its prompt, its subject, the prompt with the subject's token in it, and the seed."""
 
     prompt: str
     subject: str
@@ -19,26 +18,33 @@ class Job:
 
     @property
     def file(self) -> str:
-        """Where it lies in data/renders."""
+        """Return the path in data/renders."""
         return f"{self.prompt}/{self.subject}-{self.seed}.png"
 
 
-def subjects(concept: Concept) -> dict[str, str]:
-    """=> subject => what is written for it in a prompt."""
-    return dict(zip(SUBJECTS, (concept.placeholder_token, concept.initializer_token), strict=True))
+@dataclass(frozen=True)
+class RenderInputs:
+    """Everything that decides the renders: three sections of params.yaml and the file of the learned embedding."""
 
+    model: Model
+    concept: Concept
+    render: Render
+    embedding: Path
 
-def list_jobs(render: Render, concept: Concept) -> list[Job]:
-    """Prompts x subjects x seeds, in that order."""
-    return [
-        Job(key, subject, prompt.replace("{}", written), seed)
-        for key, prompt in render.prompts.items()
-        for subject, written in subjects(concept).items()
-        for seed in render.seeds
-    ]
+    def tokens(self) -> dict[str, str]:
+        """Return the token of each subject."""
+        return {"word": self.concept.placeholder_token, "initializer": self.concept.initializer_token}
 
+    def jobs(self) -> list[Job]:
+        """Return a job for every prompt, subject and seed, in that order."""
+        return [
+            Job(name, subject, prompt.replace("{}", token), seed)
+            for name, prompt in self.render.prompts.items()
+            for subject, token in self.tokens().items()
+            for seed in self.render.seeds
+        ]
 
-def index(render: Render, concept: Concept) -> dict:
-    """=> index.json: what is written for each subject, the prompts, and a row a picture."""
-    rows = [vars(cell) | {"file": cell.file} for cell in list_jobs(render, concept)]
-    return {"subjects": subjects(concept), "prompts": render.prompts, "cells": rows}
+    def index(self) -> dict:
+        """Return the content of data/renders/index.json."""
+        rows = [vars(job) | {"file": job.file} for job in self.jobs()]
+        return {"subjects": self.tokens(), "prompts": self.render.prompts, "cells": rows}

@@ -1,30 +1,27 @@
-"""One tiny model on disk for the whole room."""
+"""A tiny model on disk, and its pipeline with an embedding."""
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 
 from stages.models.params import Model
 from stages.rendering.pipeline import add_embedding, open_pipeline
+from tests.outs import write_embedding
 from tests.tiny import WIDTH, tiny_model
 
 
 @pytest.fixture(scope="session")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.set_num_threads(1)
     return tiny_model(tmp_path_factory.mktemp("rendering") / "model")
 
 
-@pytest.fixture(scope="session")
-def vectors() -> torch.Tensor:
-    return torch.randn((1, WIDTH), generator=torch.Generator().manual_seed(0))
-
-
 @pytest.fixture
-def pipeline(folder: Path, vectors: torch.Tensor) -> StableDiffusionPipeline:
-    """The tiny model with a word in it."""
-    torch.set_num_threads(1)
-    opened = open_pipeline(Model(base=str(folder)), None, "cpu", torch.float32)
-    add_embedding(opened, "<critter>", vectors)
-    return opened
+def pipeline(model: Path, tmp_path: Path) -> StableDiffusionPipeline:
+    pipeline = open_pipeline(Model(base=str(model)), None, "cpu", torch.float32)
+    vectors = np.random.default_rng(0).standard_normal((1, WIDTH))
+    add_embedding(pipeline, "<critter>", write_embedding(tmp_path / "embedding.safetensors", vectors))
+    return pipeline

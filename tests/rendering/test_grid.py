@@ -1,83 +1,85 @@
-"""The grid: pictures stand where they should, and no letter leaves its place."""
+"""The grid and its text."""
+
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from stages.rendering.grid import GROUP_GAP, HEADS, MARGIN, PAPER, GridContent, grid, layout
-from stages.rendering.text import _length, fitted, font, wrap
+from stages.models.params import Concept, Model
+from stages.rendering.grid import BACKGROUND, HEADER, MARGIN, TITLE, Layout, draw_grid
+from stages.rendering.jobs import Job, RenderInputs
+from stages.rendering.params import Render
+from stages.rendering.text import fit, load_font, measure, wrap
 
 LONG = (
     "A hyper-realistic cinematic illustration of {} soaring through a dramatic sky, glowing embers around it, wings "
     "spread wide, powerful fire breath, epic lighting, golden hour, volumetric light, ultra-detailed, 4k, concept art"
 )
-COLOURS = {"initializer": (10, 20, 200), "word": (200, 60, 10)}
+COLORS = {"initializer": (10, 20, 200), "word": (200, 60, 10)}
+Content = tuple[RenderInputs, dict[Job, Image.Image], list[Image.Image]]
 
 
-def story(prompts: dict[str, str], seeds: int = 2, shown: int = 3, side: int = 64, **subjects: str) -> GridContent:
-    names = {"initializer": "dragon", "word": "<critter>"} | subjects
-    pictures = {
-        (key, subject, seed): Image.new("RGB", (side, side), COLOURS[subject])
-        for key in prompts
-        for subject in names
-        for seed in range(seeds)
-    }
-    return GridContent(prompts, names, list(range(seeds)), pictures, [Image.new("RGB", (side, side), "green")] * shown)
+def content(
+    *prompts: str, seeds: int = 2, training: int = 3, side: int = 64, tokens: tuple = ("<c>", "cat")
+) -> Content:
+    concept = Concept(placeholder_token=tokens[0], initializer_token=tokens[1])
+    render = Render(prompts={f"p{i}": prompt for i, prompt in enumerate(prompts)}, seeds=list(range(seeds)))
+    inputs = RenderInputs(Model(), concept, render, Path())
+    renders = {job: Image.new("RGB", (side, side), COLORS[job.subject]) for job in inputs.jobs()}
+    return inputs, renders, [Image.new("RGB", (side, side), "green")] * training
 
 
 @pytest.mark.parametrize("seeds", [1, 3, 9])
-def test_each_picture_stands_in_its_place(seeds: int):
-    told = story({"plain": "a {}", "night": "a {} at night"}, seeds)
-    page, sizes = grid(told), layout(told)
-    assert sizes.cell[0] >= 160
-    for row in range(2):
-        middle = sizes.heads + HEADS + row * (sizes.cell[1] + 16) + sizes.cell[1] // 2
-        for g, subject in enumerate(told.subjects):
-            for s in range(seeds):
-                left = sizes.left + g * (sizes.across + GROUP_GAP) + s * (sizes.cell[0] + 10)
-                assert page.getpixel((left + sizes.cell[0] // 2, middle)) == COLOURS[subject]
-    assert page.getpixel((sizes.left + sizes.strip // 2, MARGIN + 92 + sizes.strip // 2)) == (0, 128, 0)
+def test_every_image_is_at_its_position(seeds: int):
+    inputs, renders, training = content("a {}", "a {} at night", seeds=seeds)
+    page, layout = draw_grid(inputs, renders, training), Layout(inputs, training[0], 3)
+    width, height = layout.image
+    assert width >= 160
+    for job in renders:
+        top = layout.header + HEADER + list(inputs.render.prompts).index(job.prompt) * (height + 16)
+        left = layout.left + (job.subject == "word") * (seeds * (width + 10) - 10 + 44) + job.seed * (width + 10)
+        assert page.getpixel((left + width // 2, top + height // 2)) == COLORS[job.subject]
+    assert page.getpixel((layout.left + layout.strip // 2, MARGIN + TITLE + layout.strip // 2)) == (0, 128, 0)
 
 
 @pytest.mark.parametrize(
-    "told",
+    "content",
     [
-        story({"long": LONG, "longer": LONG * 4, "short": "{}"}, 3),
-        story({"word": "x" * 400 + "{}" + "y" * 50}, 1, 0),
-        story({"many": "{}" * 40}, 1, 200),
-        story({"plain": "a {}"}, 1, 7, word="<" + "w" * 120 + ">", initializer="z" * 90),
-        story({"plain": "a {}"}, 12, 1, 8),
+        content(LONG, LONG * 4, "{}", seeds=3),
+        content("x" * 400 + "{}" + "y" * 50, seeds=1, training=0),
+        content("{}" * 40, seeds=1, training=200),
+        content("a {}", seeds=1, training=7, tokens=("<" + "w" * 120 + ">", "z" * 90)),
+        content("a {}", seeds=12, training=1, side=8),
     ],
-    ids=["long prompts", "a word longer than the column", "many slots and pictures", "long names", "many seeds"],
+    ids=["long prompts", "a word wider than the column", "many slots and images", "long tokens", "many seeds"],
 )
-def test_nothing_is_written_into_the_margins(told: GridContent):
-    pixels = np.asarray(grid(told))
+def test_margins_and_gaps_stay_empty(content: Content):
+    pixels, layout = (
+        np.asarray(draw_grid(*content)),
+        Layout(content[0], next(iter(content[1].values())), len(content[2])),
+    )
     inner = np.zeros(pixels.shape[:2], bool)
     inner[MARGIN - 24 : -MARGIN, MARGIN - 2 : -MARGIN] = True
-    assert (pixels[~inner] == PAPER).all()
-    gap = pixels[:, layout(told).left - 20 : layout(told).left - 4]
-    assert (gap[layout(told).heads :] == PAPER).all(), "a label runs into the pictures"
+    assert (pixels[~inner] == BACKGROUND).all()
+    assert (pixels[layout.header :, layout.left - 20 : layout.left - 4] == BACKGROUND).all()
+    assert draw_grid(*content).tobytes() == pixels.tobytes()
 
 
-def test_wrapping_loses_nothing_and_fits():
-    face = font(15)
+def test_wrap_keeps_every_character_and_the_width():
+    font = load_font(15)
     for text in (LONG, "x" * 500, "a {}{}{} b", "{}, a dragon-like Pokémon with blazing orange scales", "短い {} 文"):
-        lines = wrap(text, face, 216)
+        lines = wrap(text, font, 216)
         assert "".join("".join(lines).split()) == "".join(text.split())
-        assert max(_length(line, face) for line in lines) <= 216
+        assert max(measure(line, font) for line in lines) <= 216
 
 
-def test_fitting_shrinks_before_it_cuts():
-    assert fitted("dragon", 26, 500)[0] == "dragon"
-    assert fitted("dragon", 26, 500)[1].size == 26
-    text, face = fitted("dragon" * 5, 26, 250)
+def test_fit_shrinks_before_it_cuts():
+    text, font = fit("dragon", 26, 500)
+    assert (text, font.size) == ("dragon", 26)
+    text, font = fit("dragon" * 5, 26, 250)
     assert text == "dragon" * 5
-    assert face.size < 26
-    text, face = fitted("dragon" * 50, 26, 250)
+    assert font.size < 26
+    text, font = fit("dragon" * 50, 26, 250)
     assert text.endswith("…")
-    assert face.getlength(text) <= 250
-
-
-def test_the_same_story_gives_the_same_pixels():
-    told = story({"long": LONG}, 2)
-    assert grid(told).tobytes() == grid(told).tobytes()
+    assert font.getlength(text) <= 250
