@@ -1,4 +1,4 @@
-"""One tiny CLIP and one tiny DINOv2 on disk for the whole room."""
+"""A tiny CLIP and a tiny DINOv2 on disk."""
 
 import json
 from pathlib import Path
@@ -23,18 +23,14 @@ def dino(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("scoring") / "dino"
     size = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 32, "patch_size": 8}
     Dinov2Model(Dinov2Config(**size)).save_pretrained(folder)
-    look = {"image_processor_type": "BitImageProcessor", "size": {"shortest_edge": 32}}
-    crop = {"crop_size": {"height": 32, "width": 32}, "do_resize": True, "do_center_crop": True}
-    (folder / "preprocessor_config.json").write_text(json.dumps(look | crop))
+    processor = {"image_processor_type": "BitImageProcessor", "size": {"shortest_edge": 32}, "do_resize": True}
+    crop = {"crop_size": {"height": 32, "width": 32}, "do_center_crop": True}
+    (folder / "preprocessor_config.json").write_text(json.dumps(processor | crop))
     return folder
 
 
 @pytest.fixture(scope="session")
-def pictures() -> list[Image.Image]:
+def images() -> list[Image.Image]:
     random = np.random.default_rng(0)
-    return [
-        Image.fromarray(random.integers(0, 256, (4, 4, 3), dtype=np.uint8)).resize(
-            (40 + 8 * i, 48), Image.Resampling.BICUBIC
-        )
-        for i in range(4)
-    ]
+    coarse = [Image.fromarray(random.integers(0, 256, (4, 4, 3), dtype=np.uint8)) for _ in range(4)]
+    return [image.resize((40 + 8 * i, 48), Image.Resampling.BICUBIC) for i, image in enumerate(coarse)]

@@ -1,31 +1,27 @@
-"""Known answers, by hand."""
+"""Metrics with known answers."""
 
 import numpy as np
 import pytest
 
-from stages.scoring.similarity import Estimate, gap_closed, image_similarity, mean, prompt_similarity, similarity_ratio
+from stages.scoring.metrics import Estimate, gap_closed, image_similarity, mean, prompt_similarity, ratio
 
 RIGHT, UP, DIAGONAL = (1.0, 0.0), (0.0, 1.0), (0.6, 0.8)
 
 
-def test_nearness_is_the_mean_cosine():
-    assert image_similarity(np.array([RIGHT, UP]), np.array([RIGHT, DIAGONAL])).tolist() == pytest.approx([0.8, 0.4])
+def test_similarities_are_cosines():
+    renders = np.array([RIGHT, UP])
+    assert image_similarity(renders, np.array([RIGHT, DIAGONAL])).tolist() == pytest.approx([0.8, 0.4])
+    assert prompt_similarity(renders, np.array([DIAGONAL, DIAGONAL])).tolist() == pytest.approx([0.6, 0.8])
 
 
-def test_following_compares_each_with_its_own_sentence():
-    assert prompt_similarity(np.array([RIGHT, UP]), np.array([DIAGONAL, DIAGONAL])).tolist() == pytest.approx(
-        [0.6, 0.8]
-    )
-
-
-def test_a_mean_and_its_error():
-    figure = mean(np.array([1.0, 2.0, 3.0, 4.0]))
-    assert figure.value == 2.5
-    assert figure.stderr == pytest.approx(np.sqrt(5 / 3) / 2)
+def test_mean_and_standard_error():
+    estimate = mean(np.array([1.0, 2.0, 3.0, 4.0]))
+    assert estimate.value == 2.5
+    assert estimate.stderr == pytest.approx(np.sqrt(5 / 3) / 2)
     assert mean(np.array([7.0])) == Estimate(7.0, 0.0)
 
 
-def test_the_recovered_share_is_the_part_of_the_way():
+def test_gap_closed():
     initializer = np.array([0.5, 0.3])
     assert gap_closed(initializer, initializer, 0.8) == Estimate(0.0, 0.0)
     assert gap_closed(np.array([0.8, 0.8]), initializer, 0.8).value == pytest.approx(1.0)
@@ -34,7 +30,7 @@ def test_the_recovered_share_is_the_part_of_the_way():
     assert gap_closed(initializer, initializer, 0.4) is None
 
 
-def test_the_error_of_the_share_is_that_of_repeated_draws():
+def test_standard_error_of_gap_closed_is_that_of_repeated_experiments():
     random = np.random.default_rng(0)
     common = random.normal(0, 0.05, (4000, 24))
     initializer = 0.4 + common + random.normal(0, 0.02, common.shape)
@@ -44,9 +40,9 @@ def test_the_error_of_the_share_is_that_of_repeated_draws():
     assert np.mean([s.stderr for s in shares]) == pytest.approx(np.std([s.value for s in shares]), rel=0.1)
 
 
-def test_what_is_kept_of_the_prompt():
+def test_ratio():
     initializer = np.array([0.2, 0.4])
-    assert similarity_ratio(initializer, initializer) == Estimate(1.0, 0.0)
-    assert similarity_ratio(initializer / 2, initializer).value == pytest.approx(0.5)
-    assert similarity_ratio(initializer / 2, initializer).stderr == pytest.approx(0.0)
-    assert similarity_ratio(initializer, -initializer) is None
+    assert ratio(initializer, initializer) == Estimate(1.0, 0.0)
+    half = ratio(initializer / 2, initializer)
+    assert (half.value, half.stderr) == (pytest.approx(0.5), pytest.approx(0.0))
+    assert ratio(initializer, -initializer) is None
