@@ -1,79 +1,81 @@
-"""Numbers over steps => a drawing in percent of its frame, which a page stretches to any width.
+"""Draw the training curves as SVG whose colors are CSS variables of the page, so that they follow its theme."""
 
-Legend: E evaluations, S steps; x and y run from 0 to 100, y downwards.
-"""
-
+import io
 import math
-from dataclasses import dataclass
+import re
 
+import matplotlib
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+SIZES = {"wide": (1040, 430), "narrow": (380, 390)}  # px; the page shows the one that fits
+COLORS = {"--accent": "#b4410f", "--faint": "#66635d", "--line": "#e3dfd6", "--bar": "#cbc6bb", "--paper": "#fbfaf7"}
+ACCENT, FAINT, LINE, BAR, PAPER = COLORS.values()
+STYLE = {"svg.fonttype": "none", "font.sans-serif": "DejaVu Sans", "font.size": 13}
+STYLE |= {
+    "axes.titlelocation": "left",
+    "axes.titlesize": 13,
+    "axes.xmargin": 0.01,
+    "axes.edgecolor": LINE,
+    "grid.color": LINE,
+}
+STYLE |= dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color"), FAINT)
+STYLE |= dict.fromkeys(("axes.spines.left", "axes.spines.right", "axes.spines.top"), False)
+STYLE |= dict.fromkeys(("xtick.major.size", "ytick.major.size"), 0)
 MOST_POINTS = 800
 
 
-@dataclass(frozen=True)
-class Frame:
-    """What the axes span."""
-
-    left: float
-    right: float
-    low: float
-    high: float
-
-    def x(self, value: float) -> float:
-        """=> percent of the width."""
-        return round(100 * (value - self.left) / ((self.right - self.left) or 1), 2)
-
-    def y(self, value: float) -> float:
-        """=> percent of the height, from above."""
-        return round(100 * (self.high - value) / ((self.high - self.low) or 1), 2)
+def training_curves(validation: pd.DataFrame, loss: pd.DataFrame) -> dict[str, str]:
+    """Return the curves as inline SVG, one drawing per size."""
+    return {name: _draw(validation, smooth(loss), name) for name in SIZES}
 
 
-def objective(steps: list[int], relative: list[float], stderr: list[float]) -> dict:
-    """The fixed objective (E each) => line, band, ticks, the height of 1.0, and where it is lowest."""
-    low = min(value - error for value, error in zip(relative, stderr, strict=True))
-    high = max(1.0, *(value + error for value, error in zip(relative, stderr, strict=True)))
-    room = 0.08 * ((high - low) or 0.1)
-    frame = Frame(steps[0], steps[-1], low - room, high + room)
-    upper = [(frame.x(s), frame.y(v + e)) for s, v, e in zip(steps, relative, stderr, strict=True)]
-    lower = [(frame.x(s), frame.y(v - e)) for s, v, e in zip(steps, relative, stderr, strict=True)]
-    best = min(range(len(steps)), key=lambda i: relative[i])
-    return {
-        "line": points([(frame.x(s), frame.y(v)) for s, v in zip(steps, relative, strict=True)]),
-        "band": points([*upper, *reversed(lower)]),
-        "one": frame.y(1.0),
-        "best": {"x": frame.x(steps[best]), "y": frame.y(relative[best]), "step": steps[best], "value": relative[best]},
-        "xticks": [(frame.x(t), f"{t:,.0f}") for t in ticks(frame.left, frame.right, 5)],
-        "yticks": _labelled(frame, 5),
-    }
+def smooth(loss: pd.DataFrame) -> pd.DataFrame:
+    """Return at most `MOST_POINTS` rows, the means of equal spans of steps."""
+    return loss.groupby(loss.index // math.ceil(len(loss) / MOST_POINTS)).mean()
 
 
-def loss(steps: list[int], values: list[float]) -> dict:
-    """The raw loss (S) => a thin line; of long runs, the mean of every few steps."""
-    span = math.ceil(len(steps) / MOST_POINTS)
-    thin = [sum(part) / len(part) for part in (values[i : i + span] for i in range(0, len(values), span))]
-    finite = [value for value in thin if math.isfinite(value)] or [0.0]
-    frame = Frame(0, steps[-1], min(finite), max(finite))
-    line = [(frame.x(steps[i * span]), frame.y(value)) for i, value in enumerate(thin) if math.isfinite(value)]
-    return {"line": points(line), "low": f"{frame.low:.3g}", "high": f"{frame.high:.3g}", "every": span}
+def scale_positions(values: dict[str, float]) -> dict[str, float]:
+    """Return where values stand on a line, in percent of its length, with 12 % of their range free at both ends."""
+    low, high = min(values.values()), max(values.values())
+    margin = 0.12 * ((high - low) or 1)
+    return {name: round(100 * (value - low + margin) / (high - low + 2 * margin), 1) for name, value in values.items()}
 
 
-def points(pairs: list[tuple[float, float]]) -> str:
-    """=> the points of an SVG line."""
-    return " ".join(f"{x:g},{y:g}" for x, y in pairs)
+def _draw(validation: pd.DataFrame, loss: pd.DataFrame, name: str) -> str:
+    width, height = SIZES[name]
+    # The drawings stand on one page and must not share ids, which matplotlib derives from the salt.
+    with matplotlib.rc_context(STYLE | {"svg.hashsalt": name}):
+        figure = Figure(figsize=(width / 72, height / 72), layout="constrained")
+        top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
+        _plot_validation_loss(top, validation)
+        bottom.plot(loss["step"], loss["loss"], color=BAR, linewidth=1)
+        bottom.set_title("training loss")
+        bottom.set_xlabel("steps", loc="right")
+        bottom.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10], integer=True))
+        bottom.yaxis.set_major_locator(MaxNLocator(2))
+        file = io.StringIO()
+        metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        figure.savefig(file, format="svg", transparent=True, metadata=metadata)
+    svg = re.sub(r' id="[^"]*_\d+"', "", file.getvalue())  # names of groups, which repeat in every drawing
+    for variable, color in COLORS.items():
+        svg = svg.replace(color, f"var({variable})")
+    return f'<svg class="{name}" viewBox="0 0 {width} {height}">' + re.split(r"<svg[^>]*>", svg)[1]
 
 
-def ticks(low: float, high: float, about: int) -> list[float]:
-    """=> about so many round numbers within the span: steps of 1, 2 or 5 times a power of ten."""
-    if high <= low:
-        return [low]
-    rough = (high - low) / about
-    power = 10 ** math.floor(math.log10(rough))
-    step = next(step for step in (power, 2 * power, 5 * power, 10 * power) if step >= rough * 0.999)
-    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
-    return [round(i * step, 10) for i in range(first, last + 1)]
-
-
-def _labelled(frame: Frame, about: int) -> list[tuple[float, str]]:
-    values = ticks(frame.low, frame.high, about)
-    gap = values[1] - values[0] if len(values) > 1 else 1.0
-    digits = max(0, -math.floor(math.log10(gap) + 1e-9))
-    return [(frame.y(value), f"{value:.{digits}f}") for value in values]
+def _plot_validation_loss(axes: Axes, validation: pd.DataFrame) -> None:
+    steps, relative, stderr = (validation[column] for column in ("step", "relative", "stderr"))
+    axes.set_title("validation loss, relative to the initializer token")
+    axes.grid(axis="y")
+    axes.axhline(1, color=FAINT, linewidth=1, linestyle=(0, (4, 4)))
+    axes.annotate("initializer token", (1, 1), (0, 4), axes.get_yaxis_transform(), "offset points", ha="right")
+    axes.fill_between(steps, relative - stderr, relative + stderr, color=ACCENT, alpha=0.16, linewidth=0)
+    axes.plot(steps, relative, color=ACCENT, linewidth=2.5)
+    best = relative.idxmin()
+    axes.plot(steps[best], relative[best], "o", color=ACCENT, markersize=10, markeredgecolor=PAPER, markeredgewidth=2)
+    label, below = f"{relative[best]:.3f} at step {steps[best]:,.0f}", (steps[best], relative[best] - stderr[best])
+    side = "left" if steps[best] < steps.max() / 2 else "right"
+    axes.annotate(label, below, (0, -16), textcoords="offset points", ha=side, color=ACCENT)
+    axes.margins(y=0.16)
