@@ -1,16 +1,26 @@
 """Draw the grid: the training images, then every prompt with the initializer token and with the learned embedding."""
 
+from typing import NamedTuple
+
 from PIL import Image, ImageDraw
 
 from stages.rendering.jobs import Job, RenderInputs
-from stages.rendering.text import draw_line, draw_prompt, load_font, rounded_mask, wrap
+from stages.rendering.text import Paragraph, draw_line, load_font, rounded_mask
 
 SUBJECTS = {"initializer": "initializer token", "word": "learned embedding"}  # from left to right
-MARGIN, TITLE, HEADER, RADIUS, LINE_HEIGHT = 64, 92, 92, 10, 1.42
+MARGIN, TITLE, HEADER, RADIUS = 64, 92, 92, 10
 GAP, ROW_GAP, GROUP_GAP, STRIP_GAP = 10, 16, 44, 34
 BACKGROUND, INK, GRAY, ACCENT, PALE = (251, 250, 247), (29, 29, 33), (112, 109, 102), (186, 70, 20), (246, 217, 199)
 STRIP_ROWS = 2
 LONG = 60  # characters; longer prompts are set in a smaller font and a wider column
+
+
+class Row(NamedTuple):
+    """The renders of one prompt; a long label makes the row higher."""
+
+    top: int
+    height: int
+    label: Paragraph
 
 
 class Layout:
@@ -21,41 +31,23 @@ class Layout:
         width = {1: 280, 2: 240, 3: 200, 4: 200}.get(len(self._seeds), 160) + (56 if image.width >= 256 else 0)
         self.image = (width, max(1, round(width * image.height / image.width)))
         self.group = len(self._seeds) * (width + GAP) - GAP  # the columns of one subject
-        self.left, renders = (
-            MARGIN + (340 if max(map(len, prompts.values())) > LONG else 250),
-            2 * self.group + GROUP_GAP,
-        )
+        self.left = MARGIN + (340 if max(map(len, prompts.values())) > LONG else 250)
+        renders = 2 * self.group + GROUP_GAP
         self.strip_columns = max(1, min(training, renders // 120))
         self.strip_rows = min(STRIP_ROWS, -(-training // self.strip_columns))
         self.strip = min(200, (renders + GAP) // self.strip_columns - GAP)
         self.header = MARGIN + TITLE + (self.strip_rows * (self.strip + GAP) + STRIP_GAP if self.strip_rows else 0)
-        self.labels = {name: Label(prompt, self.left - MARGIN - 34) for name, prompt in prompts.items()}
-        self.rows, top = {}, self.header + HEADER  # top and height by prompt; a row grows with a long label
-        for name, label in self.labels.items():
-            self.rows[name] = (top, max(self.image[1], label.height))
-            top += self.rows[name][1] + ROW_GAP
+        self.rows, top = {}, self.header + HEADER
+        for name, prompt in prompts.items():
+            label = Paragraph(prompt, 20 if len(prompt) <= LONG else 15, self.left - MARGIN - 34)
+            self.rows[name] = Row(top, max(self.image[1], label.height), label)
+            top += self.rows[name].height + ROW_GAP
         self.page = (self.left + renders + MARGIN, top - ROW_GAP + MARGIN)
 
     def column(self, subject: str, seed: int) -> int:
         """Return the left edge of the renders of a subject and a seed."""
         group, i = list(SUBJECTS).index(subject), self._seeds.index(seed)
         return self.left + group * (self.group + GROUP_GAP) + i * (self.image[0] + GAP)
-
-
-class Label:
-    """A prompt, wrapped and vertically centered beside its row."""
-
-    def __init__(self, prompt: str, width: int) -> None:
-        self._font = load_font(20 if len(prompt) <= LONG else 15)
-        self._lines = wrap(prompt, self._font, width)
-        self.height = round(len(self._lines) * self._font.size * LINE_HEIGHT)
-
-    def draw(self, page: Image.Image, top: int, height: int) -> None:
-        """Draw the label beside the row from `top`."""
-        first = top + (height - self.height) / 2 + self._font.size
-        for i, line in enumerate(self._lines):
-            baseline = round(first + i * self._font.size * LINE_HEIGHT)
-            draw_prompt(page, (MARGIN, baseline), line, self._font, color=INK, bar=PALE)
 
 
 def draw_grid(inputs: RenderInputs, renders: dict[Job, Image.Image], training: list[Image.Image]) -> Image.Image:
@@ -65,10 +57,10 @@ def draw_grid(inputs: RenderInputs, renders: dict[Job, Image.Image], training: l
     _draw_title(page, inputs, len(training))
     _draw_training_images(page, training, layout)
     _draw_header(page, inputs, layout)
-    for name, label in layout.labels.items():
-        label.draw(page, *layout.rows[name])
+    for row in layout.rows.values():
+        row.label.draw(page, MARGIN, row.top + (row.height - row.label.height) / 2, color=INK, bar=PALE)
     for job, image in renders.items():
-        _draw_image(page, image, (layout.column(job.subject, job.seed), layout.rows[job.prompt][0]), layout.image)
+        _draw_image(page, image, (layout.column(job.subject, job.seed), layout.rows[job.prompt].top), layout.image)
     return page
 
 

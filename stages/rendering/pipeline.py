@@ -17,6 +17,7 @@ from transformers import CLIPTextModel, CLIPTokenizer  # noqa: E402
 from stages import UserError  # noqa: E402
 from stages.models.loading import family, load_part, load_settings  # noqa: E402
 from stages.models.params import Model  # noqa: E402
+from stages.rendering.params import Render  # noqa: E402
 
 SCHEDULERS = {
     "ddim": diffusers.DDIMScheduler,
@@ -28,18 +29,18 @@ SCHEDULERS = {
     "pndm": diffusers.PNDMScheduler,
     "unipc": diffusers.UniPCMultistepScheduler,
 }
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 # These ignore `rescale_betas_zero_snr` without a warning, and would sample from another noise schedule.
 WITHOUT_ZERO_SNR = ("lms", "pndm")
 
 
-def open_pipeline(
-    model: Model, scheduler: str | None, device: torch.device | str, dtype: torch.dtype
-) -> StableDiffusionPipeline:
+def open_pipeline(model: Model, render: Render, device: torch.device | str) -> StableDiffusionPipeline:
     """Return the pipeline of a base model on `device`, from safetensors only and without a safety checker.
 
-    The scheduler takes the base model's settings (prediction type, betas, zero terminal SNR, timestep spacing); with
-    None it is the base model's own. Raises UserError for a model that cannot be used.
+    The scheduler takes the base model's settings (prediction type, betas, zero terminal SNR, timestep spacing).
+    Raises UserError for a model that cannot be used.
     """
+    dtype = DTYPES[render.precision]
     if family(model) != StableDiffusionPipeline.__name__:
         raise UserError(f"{model.base} is a {family(model)}; only Stable Diffusion 1 and 2 can be rendered.")
     logging.disable_progress_bar()
@@ -49,7 +50,7 @@ def open_pipeline(
         text_encoder=load_part(CLIPTextModel, model, "text_encoder", dtype).eval(),
         tokenizer=load_part(CLIPTokenizer, model, "tokenizer"),
         unet=load_part(diffusers.UNet2DConditionModel, model, "unet", dtype),
-        scheduler=_open_scheduler(model, scheduler),
+        scheduler=_open_scheduler(model, render.scheduler),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
@@ -62,11 +63,8 @@ def open_pipeline(
 def _open_scheduler(model: Model, name: str | None) -> diffusers.SchedulerMixin:
     # Defaults of Stable Diffusion, for a base model that does not set them: latents are not clipped like pixels, and
     # PNDM skips its Runge-Kutta steps, each of which would evaluate the model four times.
-    settings = {
-        "clip_sample": False,
-        "skip_prk_steps": True,
-        **load_settings(diffusers.DDPMScheduler, model, "scheduler"),
-    }
+    settings = {"clip_sample": False, "skip_prk_steps": True}
+    settings |= load_settings(diffusers.DDPMScheduler, model, "scheduler")
     if name in WITHOUT_ZERO_SNR and settings.get("rescale_betas_zero_snr"):
         raise UserError(
             f"`render.scheduler` {name} does not support zero terminal SNR, which {model.base} was trained with "

@@ -3,8 +3,6 @@
 Legend: h w latent, L tokens of a prompt, D width.
 """
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import torch
 from PIL import Image
@@ -14,36 +12,29 @@ from stages import UserError
 from stages.models.noise import generator, normal
 from stages.rendering.cache import RenderCache
 from stages.rendering.jobs import Job, RenderInputs
-from stages.rendering.params import Render
 from stages.rendering.pipeline import add_embedding, open_pipeline
-
-if TYPE_CHECKING:
-    from diffusers import StableDiffusionPipeline
-
-DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 def render_missing(inputs: RenderInputs, cache: RenderCache, device: torch.device) -> None:
     """Render the jobs that are missing in the cache; the model is loaded only if there are any."""
-    jobs = cache.missing()
-    if not jobs:
-        return
-    pipeline = open_pipeline(inputs.model, inputs.render.scheduler, device, DTYPES[inputs.render.precision])
-    add_embedding(pipeline, inputs.concept.placeholder_token, inputs.embedding)
-    sampler = ImageSampler(pipeline, inputs.render, inputs.concept.placeholder_token)
-    for job in tqdm(jobs, "render", unit="image"):
-        cache.write(job, sampler(job))
+    if jobs := cache.missing():
+        sampler = ImageSampler(inputs, device)
+        for job in tqdm(jobs, "render", unit="image"):
+            cache.write(job, sampler(job))
 
 
 class ImageSampler:
-    """Samples images from a pipeline; the embeddings of a prompt are computed once for all seeds."""
+    """Samples images from the base model with the learned embedding; prompts are encoded once for all seeds."""
 
-    def __init__(self, pipeline: "StableDiffusionPipeline", render: Render, placeholder: str) -> None:
-        self._pipeline, self._render, self._placeholder = pipeline, render, placeholder
+    def __init__(self, inputs: RenderInputs, device: torch.device) -> None:
+        self._render, self._placeholder = inputs.render, inputs.concept.placeholder_token
+        self._pipeline = open_pipeline(inputs.model, inputs.render, device)
+        add_embedding(self._pipeline, self._placeholder, inputs.embedding)
         self._prompt_embeds: dict[str, torch.Tensor] = {}
-        factor, side = pipeline.vae_scale_factor, pipeline.unet.config.sample_size
-        h, w = (size // factor if size else side for size in (render.height, render.width))
-        self._latents, self._height, self._width = (1, pipeline.unet.config.in_channels, h, w), h * factor, w * factor
+        self._factor, unet = self._pipeline.vae_scale_factor, self._pipeline.unet.config
+        sizes = (self._render.height, self._render.width)
+        h, w = (size // self._factor if size else unet.sample_size for size in sizes)
+        self._latents = (1, unet.in_channels, h, w)
 
     @torch.inference_mode()
     def __call__(self, job: Job) -> Image.Image:
@@ -57,8 +48,8 @@ class ImageSampler:
         pixels = self._pipeline(
             prompt_embeds=self._encode(job.text),
             negative_prompt_embeds=self._encode(self._render.negative_prompt) if is_guided else None,
-            height=self._height,
-            width=self._width,
+            height=self._latents[2] * self._factor,
+            width=self._latents[3] * self._factor,
             latents=noise.to(self._pipeline.device, self._pipeline.unet.dtype),
             generator=step_noise,
             num_inference_steps=self._render.steps,

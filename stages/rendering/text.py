@@ -11,7 +11,7 @@ from PIL.ImageFont import FreeTypeFont, truetype
 
 SLOT = "{}"
 SLOT_WIDTH = 2.6  # of the font size
-SMALLEST = 11
+SMALLEST, LINE_HEIGHT = 11, 1.42
 Color, XY = tuple[int, int, int], tuple[float, float]
 
 
@@ -62,16 +62,26 @@ def draw_line(
     return font.getlength(text)
 
 
-def draw_prompt(page: Image.Image, xy: XY, line: str, font: FreeTypeFont, *, color: Color, bar: Color) -> None:
-    """Draw a line of a prompt from `xy` (left, baseline), each slot as a rounded bar."""
-    (x, y), pen, width = xy, ImageDraw.Draw(page), SLOT_WIDTH * font.size
-    for i, part in enumerate(line.split(SLOT)):
-        if i:
-            mask = rounded_mask((round(width) - 4, round(0.92 * font.size)), 0.3 * font.size)
-            page.paste(bar, (round(x) + 2, y - round(0.78 * font.size)), mask)
-            x += width
-        pen.text((x, y), part, color, font, anchor="ls")
-        x += font.getlength(part)
+class Paragraph:
+    """A prompt that is wrapped to `width` px."""
+
+    def __init__(self, text: str, size: int, width: float) -> None:
+        self._font = load_font(size)
+        self._lines = wrap(text, self._font, width)
+        self.height = round(len(self._lines) * size * LINE_HEIGHT)
+
+    def draw(self, page: Image.Image, left: float, top: float, *, color: Color, bar: Color) -> None:
+        """Draw the lines from their upper left corner, each slot as a rounded bar."""
+        pen, size, width = ImageDraw.Draw(page), self._font.size, SLOT_WIDTH * self._font.size
+        mask = rounded_mask((round(width) - 4, round(0.92 * size)), 0.3 * size)
+        for i, line in enumerate(self._lines):
+            x, y = left, round(top + size + i * size * LINE_HEIGHT)
+            for j, part in enumerate(line.split(SLOT)):
+                if j:
+                    page.paste(bar, (round(x) + 2, y - round(0.78 * size)), mask)
+                    x += width
+                pen.text((x, y), part, color, self._font, anchor="ls")
+                x += self._font.getlength(part)
 
 
 def rounded_mask(size: tuple[int, int], radius: float, outline: int = 0) -> Image.Image:

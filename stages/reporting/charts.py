@@ -14,14 +14,9 @@ SIZES = {"wide": (1040, 430), "narrow": (380, 390)}  # px; the page shows the on
 COLORS = {"--accent": "#b4410f", "--faint": "#66635d", "--line": "#e3dfd6", "--bar": "#cbc6bb", "--paper": "#fbfaf7"}
 ACCENT, FAINT, LINE, BAR, PAPER = COLORS.values()
 STYLE = {"svg.fonttype": "none", "font.sans-serif": "DejaVu Sans", "font.size": 13}
-STYLE |= {
-    "axes.titlelocation": "left",
-    "axes.titlesize": 13,
-    "axes.xmargin": 0.01,
-    "axes.edgecolor": LINE,
-    "grid.color": LINE,
-}
+STYLE |= {"axes.titlelocation": "left", "axes.titlesize": 13, "axes.xmargin": 0.01}
 STYLE |= dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color"), FAINT)
+STYLE |= dict.fromkeys(("axes.edgecolor", "grid.color"), LINE)
 STYLE |= dict.fromkeys(("axes.spines.left", "axes.spines.right", "axes.spines.top"), False)
 STYLE |= dict.fromkeys(("xtick.major.size", "ytick.major.size"), 0)
 MOST_POINTS = 800
@@ -60,22 +55,23 @@ def _draw(validation: pd.DataFrame, loss: pd.DataFrame, name: str) -> str:
         metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         figure.savefig(file, format="svg", transparent=True, metadata=metadata)
     svg = re.sub(r' id="[^"]*_\d+"', "", file.getvalue())  # names of groups, which repeat in every drawing
-    for variable, color in COLORS.items():
-        svg = svg.replace(color, f"var({variable})")
+    for old, new in {"xlink:href": "href", **{color: f"var({name})" for name, color in COLORS.items()}}.items():
+        svg = svg.replace(old, new)
     return f'<svg class="{name}" viewBox="0 0 {width} {height}">' + re.split(r"<svg[^>]*>", svg)[1]
 
 
 def _plot_validation_loss(axes: Axes, validation: pd.DataFrame) -> None:
     steps, relative, stderr = (validation[column] for column in ("step", "relative", "stderr"))
+    best = relative.idxmin()
     axes.set_title("validation loss, relative to the initializer token")
     axes.grid(axis="y")
     axes.axhline(1, color=FAINT, linewidth=1, linestyle=(0, (4, 4)))
-    axes.annotate("initializer token", (1, 1), (0, 4), axes.get_yaxis_transform(), "offset points", ha="right")
     axes.fill_between(steps, relative - stderr, relative + stderr, color=ACCENT, alpha=0.16, linewidth=0)
     axes.plot(steps, relative, color=ACCENT, linewidth=2.5)
-    best = relative.idxmin()
     axes.plot(steps[best], relative[best], "o", color=ACCENT, markersize=10, markeredgecolor=PAPER, markeredgewidth=2)
     label, below = f"{relative[best]:.3f} at step {steps[best]:,.0f}", (steps[best], relative[best] - stderr[best])
     side = "left" if steps[best] < steps.max() / 2 else "right"
     axes.annotate(label, below, (0, -16), textcoords="offset points", ha=side, color=ACCENT)
+    shift = 4 if relative[best] < 1 else -13  # away from the label of the best step
+    axes.annotate("initializer token", (1, 1), (0, shift), axes.get_yaxis_transform(), "offset points", ha="right")
     axes.margins(y=0.16)

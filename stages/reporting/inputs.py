@@ -57,15 +57,14 @@ def read_embedding(path: Path) -> dict:
             metadata = file.metadata() or {}
     except (OSError, SafetensorError) as error:
         raise UserError(f"{path} cannot be read ({error}); run `dvc repro train`.") from None
-    shape = {"vectors": vectors, "width": width}
-    return {**shape, "bytes": path.stat().st_size, "sha256": sha256(path), "metadata": metadata}
+    size = path.stat().st_size
+    return {"vectors": vectors, "width": width, "bytes": size, "sha256": sha256(path), "metadata": metadata}
 
 
-def count_images(manifest: list[dict[str, str]], train: set[str], holdout: set[str]) -> list[dict]:
-    """Return how many images were used, left over, or rejected for each reason, with the class of its bar."""
+def count_images(manifest: list[dict[str, str]], train: set[str], holdout: set[str]) -> dict[str, int]:
+    """Return how many images were used, not needed, or rejected, the most frequent reason first."""
     others = [row for row in manifest if row["file"] not in train | holdout]
     unused = sum(row["verdict"] == "keep" for row in others)
-    reasons = Counter(row["reason"] for row in others if row["verdict"] != "keep")
-    bars = [("trained on", len(train), "word"), ("held out", len(holdout), "held"), ("usable, not needed", unused, "")]
-    bars += [(reason, count, "") for reason, count in sorted(reasons.items(), key=lambda item: (-item[1], item[0]))]
-    return [{"name": name, "count": count, "kind": kind} for name, count, kind in bars if count]
+    reasons = Counter(sorted(row["reason"] for row in others if row["verdict"] != "keep"))
+    counts = {"trained on": len(train), "held out": len(holdout), "usable, not needed": unused}
+    return {name: count for name, count in [*counts.items(), *reasons.most_common()] if count}

@@ -14,65 +14,34 @@ from stages.reporting.params import Report
 
 def render_page(report: Report, inputs: Inputs, params: dict[str, dict]) -> str:
     """Return the page as HTML; `params` are shown by section. Raises UserError for an input that cannot be read."""
-    placeholder = params["concept"]["placeholder_token"]
     metrics, curated = read_json(inputs.metrics, "evaluate"), read_json(inputs.curated / "index.json", "curate")
     manifest, embedding = read_csv(inputs.manifest, "filter"), read_embedding(inputs.embedding)
     validation = read_curve(inputs.validation)
-    sources = [{row["source"] for row in curated[part]} for part in ("train", "holdout")]
     similarity = {kind: metrics[f"image_similarity_{kind}"] for kind in ("initializer", "word", "real")}
     context = {
-        "title": report.title or placeholder,
-        "placeholder": placeholder,
-        "initializer": params["concept"]["initializer_token"],
+        "title": report.title or params["concept"]["placeholder_token"],
+        "concept": params["concept"],
+        "render": params["render"],
         "train": read_json(inputs.train, "train"),
         "metrics": metrics,
         "embedding": embedding,
         "similarity": similarity,
         "positions": scale_positions(similarity),
-        "images": {part: _curated_images(inputs.curated, curated[part]) for part in ("train", "holdout")},
-        "class": curated["class"],
-        "total": len(manifest),
-        "counts": count_images(manifest, *sources),
+        "curated": curated,
+        "manifest": manifest,
+        "counts": count_images(manifest, *({row["source"] for row in curated[part]} for part in ("train", "holdout"))),
         "curves": training_curves(validation, read_curve(inputs.loss)),
         "best": validation.loc[validation["relative"].idxmin()],
-        "progress": _progress_images(inputs.embedding.parent / "progress"),
-        "prompts": _prompts(inputs.renders, read_json(inputs.renders / "index.json", "render"), metrics),
+        "progress": sorted((inputs.embedding.parent / "progress").glob("step-*.png")),
+        "renders": read_json(inputs.renders / "index.json", "render"),
         "params": _flatten(params),
         "provenance": _provenance(read_json(inputs.raw, "download"), embedding),
+        "inputs": inputs,
+        "uri": data_uri,
     }
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(Path(__file__).with_name("page.html").read_text(encoding="utf-8"))
     return template.render(context) + "\n"
-
-
-def _curated_images(folder: Path, rows: list[dict]) -> list[dict]:
-    return [{"uri": data_uri(folder / row["file"], "curate"), "name": row["source"].rpartition("/")[2]} for row in rows]
-
-
-def _progress_images(folder: Path) -> list[dict]:
-    """Return the images that `train` drew between steps (step-000100.png), if there are any."""
-    files = sorted(folder.glob("step-*.png"))
-    return [{"step": int(file.stem.rpartition("-")[2]), "uri": data_uri(file, "train")} for file in files]
-
-
-def _prompts(folder: Path, index: dict, metrics: dict) -> list[dict]:
-    """Return every prompt in the order of the params, with its renders and their similarity by subject."""
-    renders = [row | {"uri": data_uri(folder / row["file"], "render")} for row in index["cells"]]
-    return [
-        {
-            "parts": index["prompts"][prompt].split("{}"),
-            "groups": [
-                {
-                    "subject": subject,
-                    "token": index["subjects"][subject],
-                    "similarity": metrics.get(f"image_similarity_{subject}.{prompt}"),
-                    "renders": [row for row in renders if (row["prompt"], row["subject"]) == (prompt, subject)],
-                }
-                for subject in ("initializer", "word")
-            ],
-        }
-        for prompt in dict.fromkeys(row["prompt"] for row in renders)
-    ]
 
 
 def _flatten(params: dict[str, dict]) -> dict[str, str]:

@@ -38,7 +38,7 @@ class Clip:
 
 
 class Dino:
-    """DINO (Caron et al. 2021; Oquab et al. 2023): tells individuals of one class apart better than CLIP."""
+    """DINO (Caron et al. 2021; Oquab et al. 2023): distinguishes individuals of one class better than CLIP."""
 
     def __init__(self, source: str, device: torch.device) -> None:
         self._model, self._processor = _load(AutoModel, source, "evaluate.dino", device)

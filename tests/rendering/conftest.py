@@ -1,16 +1,22 @@
-"""A tiny model on disk, and its pipeline with an embedding."""
+"""A tiny model, and a sampler with any embedding and params."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline
 
-from stages.models.params import Model
-from stages.rendering.pipeline import add_embedding, open_pipeline
+from stages.models.params import Concept, Model
+from stages.rendering.jobs import RenderInputs
+from stages.rendering.params import Render
+from stages.rendering.sampling import ImageSampler
 from tests.outs import write_embedding
 from tests.tiny import WIDTH, tiny_model
+
+CONCEPT = Concept(placeholder_token="<critter>", initializer_token="dragon")
+FAST = {"prompts": {"plain": "a {}", "both": "{} and {} at night"}, "seeds": [7, 0], "steps": 3, "guidance_scale": 4.0}
+VECTORS = np.random.default_rng(0).standard_normal((1, WIDTH))
 
 
 @pytest.fixture(scope="session")
@@ -20,8 +26,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def pipeline(model: Path, tmp_path: Path) -> StableDiffusionPipeline:
-    pipeline = open_pipeline(Model(base=str(model)), None, "cpu", torch.float32)
-    vectors = np.random.default_rng(0).standard_normal((1, WIDTH))
-    add_embedding(pipeline, "<critter>", write_embedding(tmp_path / "embedding.safetensors", vectors))
-    return pipeline
+def open_sampler(model: Path, tmp_path: Path) -> Callable[..., ImageSampler]:
+    def open_with(vectors: np.ndarray = VECTORS, **changed: object) -> ImageSampler:
+        embedding = write_embedding(tmp_path / "embedding.safetensors", vectors)
+        return ImageSampler(RenderInputs(Model(base=str(model)), CONCEPT, Render(**FAST | changed), embedding), "cpu")
+
+    return open_with

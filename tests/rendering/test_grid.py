@@ -7,22 +7,19 @@ import pytest
 from PIL import Image
 
 from stages.models.params import Concept, Model
-from stages.rendering.grid import BACKGROUND, HEADER, MARGIN, TITLE, Layout, draw_grid
-from stages.rendering.jobs import Job, RenderInputs
+from stages.rendering.grid import BACKGROUND, MARGIN, TITLE, Layout, draw_grid
+from stages.rendering.jobs import RenderInputs
 from stages.rendering.params import Render
 from stages.rendering.text import fit, load_font, measure, wrap
 
 LONG = (
-    "A hyper-realistic cinematic illustration of {} soaring through a dramatic sky, glowing embers around it, wings "
-    "spread wide, powerful fire breath, epic lighting, golden hour, volumetric light, ultra-detailed, 4k, concept art"
+    "A hyper-realistic cinematic illustration of {} soaring through a dramatic sky, glowing embers around it, 4k " * 2
 )
 COLORS = {"initializer": (10, 20, 200), "word": (200, 60, 10)}
-Content = tuple[RenderInputs, dict[Job, Image.Image], list[Image.Image]]
 
 
-def content(
-    *prompts: str, seeds: int = 2, training: int = 3, side: int = 64, tokens: tuple = ("<c>", "cat")
-) -> Content:
+def content(*prompts: str, seeds: int = 1, training: int = 3, side: int = 64, tokens: tuple = ("<c>", "cat")) -> tuple:
+    """Return the arguments of `draw_grid`."""
     concept = Concept(placeholder_token=tokens[0], initializer_token=tokens[1])
     render = Render(prompts={f"p{i}": prompt for i, prompt in enumerate(prompts)}, seeds=list(range(seeds)))
     inputs = RenderInputs(Model(), concept, render, Path())
@@ -37,7 +34,7 @@ def test_every_image_is_at_its_position(seeds: int):
     width, height = layout.image
     assert width >= 160
     for job in renders:
-        top = layout.header + HEADER + list(inputs.render.prompts).index(job.prompt) * (height + 16)
+        top = layout.header + 92 + (job.prompt == "p1") * (height + 16)
         left = layout.left + (job.subject == "word") * (seeds * (width + 10) - 10 + 44) + job.seed * (width + 10)
         assert page.getpixel((left + width // 2, top + height // 2)) == COLORS[job.subject]
     assert page.getpixel((layout.left + layout.strip // 2, MARGIN + TITLE + layout.strip // 2)) == (0, 128, 0)
@@ -47,23 +44,19 @@ def test_every_image_is_at_its_position(seeds: int):
     "content",
     [
         content(LONG, LONG * 4, "{}", seeds=3),
-        content("x" * 400 + "{}" + "y" * 50, seeds=1, training=0),
-        content("{}" * 40, seeds=1, training=200),
-        content("a {}", seeds=1, training=7, tokens=("<" + "w" * 120 + ">", "z" * 90)),
+        content("x" * 400 + "{}" + "y" * 50, training=0),
+        content("{}" * 40, training=200),
+        content("a {}", training=7, tokens=("<" + "w" * 120 + ">", "z" * 90)),
         content("a {}", seeds=12, training=1, side=8),
     ],
     ids=["long prompts", "a word wider than the column", "many slots and images", "long tokens", "many seeds"],
 )
-def test_margins_and_gaps_stay_empty(content: Content):
-    pixels, layout = (
-        np.asarray(draw_grid(*content)),
-        Layout(content[0], next(iter(content[1].values())), len(content[2])),
-    )
-    inner = np.zeros(pixels.shape[:2], bool)
-    inner[MARGIN - 24 : -MARGIN, MARGIN - 2 : -MARGIN] = True
-    assert (pixels[~inner] == BACKGROUND).all()
-    assert (pixels[layout.header :, layout.left - 20 : layout.left - 4] == BACKGROUND).all()
+def test_margins_and_gaps_stay_empty(content: tuple):
+    pixels, layout = np.array(draw_grid(*content)), Layout(content[0], next(iter(content[1].values())), len(content[2]))
     assert draw_grid(*content).tobytes() == pixels.tobytes()
+    assert (pixels[layout.header :, layout.left - 20 : layout.left - 4] == BACKGROUND).all()
+    pixels[MARGIN - 24 : -MARGIN, MARGIN - 2 : -MARGIN] = BACKGROUND
+    assert (pixels == BACKGROUND).all()
 
 
 def test_wrap_keeps_every_character_and_the_width():

@@ -25,39 +25,30 @@ PROMPTS = {"plain": "a {}", "night": "a {} at night"}
 EMBEDDING = Path("data/embedding/learned_embeds.safetensors")
 
 
-def train(seed: int) -> None:
+def configure(seed: int = 0, **changed: object) -> None:
     write_embedding(EMBEDDING, np.random.default_rng(seed).standard_normal((2, WIDTH)))
-
-
-def configure(**changed: object) -> None:
     section = SMALL["render"] | {"prompts": PROMPTS, "seeds": [0, 1]} | changed
     write_params(Path(), SMALL | {"render": section, "runtime": {"threads": 1, "trackers": []}})
 
 
 @pytest.fixture(autouse=True)
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A working directory with all that the stage reads."""
     monkeypatch.chdir(tmp_path)
     tiny_model(tmp_path / "starter" / "model")
     write_curated(tmp_path / "data" / "curated")
-    train(seed=0)
     configure()
-    return tmp_path
-
-
-def outs() -> dict[str, bytes]:
-    files = [Path("data/grid.png"), *Path("data/renders").rglob("*")]
-    return {str(file): file.read_bytes() for file in files if file.is_file()}
-
-
-def cached() -> dict[Path, int]:
-    """Return the time of the last change of every finished render."""
-    return {path: path.stat().st_mtime_ns for path in Path(".scratch/render").glob("*.png")}
 
 
 def run() -> dict[str, bytes]:
     render.main()
-    return outs()
+    outs = [Path("data/grid.png"), *Path("data/renders").rglob("*.*")]
+    return {str(file): file.read_bytes() for file in outs}
+
+
+def cached() -> dict[Path, int]:
+    """Return when every finished render was written."""
+    return {path: path.stat().st_mtime_ns for path in Path(".scratch/render").glob("*.png")}
 
 
 def run_without_cache() -> dict[str, bytes]:
@@ -66,75 +57,18 @@ def run_without_cache() -> dict[str, bytes]:
     return run()
 
 
-def test_outs_are_the_same_bytes_with_and_without_cache(capsys: pytest.CaptureFixture):
+def test_outs_are_the_same_bytes_with_a_full_damaged_and_empty_cache():
     first, times = run(), cached()
-    assert "8 images in data/renders; grid in data/grid.png" in capsys.readouterr().out
     rows = json.loads(first["data/renders/index.json"])["cells"]
     assert {f"data/renders/{row['file']}" for row in rows} | {"data/renders/index.json", "data/grid.png"} == set(first)
     assert (run(), cached()) == (first, times)
-    assert run_without_cache() == first
+    truncated, empty, *_ = times
+    truncated.write_bytes(truncated.read_bytes()[:60])
+    empty.write_bytes(b"")
+    assert run() == first == run_without_cache()
 
 
-def test_new_prompt_renders_only_its_own_jobs():
-    first, before = run(), cached()
-    configure(prompts={"new": "{} in the snow", **PROMPTS})
-    second, after = run(), cached()
-    assert before.items() <= after.items()
-    assert len(after) == len(before) + 4
-    assert all(second[name] == content for name, content in first.items() if "/word-" in name)
-    configure()
-    run()
-    assert cached() == before, "renders that this run does not use are removed"
-
-
-def test_new_embedding_renders_only_the_placeholder_token():
-    first, before = run(), cached()
-    train(seed=1)
-    second = run()
-    assert len(cached().items() & before.items()) == 4
-    unchanged = {name for name, content in second.items() if first[name] == content}
-    assert unchanged == {name for name in first if "initializer-" in name or name.endswith("index.json")}
-
-
-@pytest.mark.parametrize(
-    "changed",
-    [{"prompts": {"plain": "a {}", "both": "a {} and <CRITTER>"}}, {"negative_prompt": "<critter>"}],
-    ids=["prompt", "negative prompt"],
-)
-def test_new_embedding_renders_every_text_with_the_placeholder_token(changed: dict):
-    configure(**changed)
-    run()
-    train(seed=1)
-    assert run() == run_without_cache()
-
-
-def test_damaged_render_is_rendered_again():
-    first = run()
-    paths = sorted(cached())
-    paths[0].write_bytes(paths[0].read_bytes()[:60])
-    paths[1].write_bytes(b"")
-    assert run() == first
-
-
-def test_killed_run_continues_to_the_same_bytes():
-    configure(steps=12, seeds=[0, 1, 2])
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    with Path("log").open("w") as log:
-        process = subprocess.Popen([sys.executable, "-m", "stages.render"], env=environment, stderr=log)
-        while len(cached()) < 3 and process.poll() is None:
-            time.sleep(0.005)
-        process.send_signal(signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL
-    assert "torchvision" not in Path("log").read_text(), "the import warns of a library that is not needed"
-    finished = cached()
-    assert 3 <= len(finished) < 12
-    assert not Path("data/renders").exists()
-    resumed = run()
-    assert finished.items() <= cached().items()
-    assert run_without_cache() == resumed
-
-
-def test_embedding_gives_the_same_image_in_diffusers():
+def test_render_equals_diffusers():
     run()
     reference = StableDiffusionPipeline.from_pretrained("starter/model", safety_checker=None)
     reference.set_progress_bar_config(disable=True)
@@ -145,13 +79,60 @@ def test_embedding_gives_the_same_image_in_diffusers():
     assert np.abs(np.asarray(image, int) - ours).max() <= 1
 
 
-def test_missing_inputs_are_reported_in_one_line(root: Path):
-    (root / "data/curated/index.json").unlink()
-    with pytest.raises(SystemExit, match=r"render: data/curated/index.json cannot be read .* `dvc repro curate`"):
-        render.main()
-    EMBEDDING.unlink()
-    with pytest.raises(SystemExit, match=rf"render: {EMBEDDING} does not exist; run `dvc repro train`"):
-        render.main()
+def test_new_prompt_renders_only_its_own_jobs():
+    first, before = run(), cached()
+    configure(prompts={"new": "{} in the snow", **PROMPTS})
+    changed = {name for name, content in run().items() if first.get(name) != content and "/new/" not in name}
+    assert changed == {"data/grid.png", "data/renders/index.json"}
+    assert before.items() <= cached().items()
+    assert len(cached()) == len(before) + 4
+    configure()
+    run()
+    assert cached() == before, "renders that a run does not use are removed"
+
+
+def test_new_embedding_renders_only_the_placeholder_token():
+    first, before = run(), cached()
+    configure(seed=1)
+    unchanged = {name for name, content in run().items() if first[name] == content}
+    assert unchanged == {name for name in first if "initializer-" in name or name.endswith("index.json")}
+    assert len(cached().items() & before.items()) == 4
+
+
+@pytest.mark.parametrize("changed", [{"prompts": {"x": "a {} and <CRITTER>"}}, {"negative_prompt": "<critter>"}])
+def test_new_embedding_renders_every_text_with_the_placeholder_token(changed: dict):
+    configure(**changed)
+    run()
+    configure(seed=1, **changed)
+    assert run() == run_without_cache()
+
+
+def test_killed_run_continues_to_the_same_bytes():
+    configure(steps=12, seeds=[0, 1, 2])
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    with Path("log").open("w") as log:
+        process = subprocess.Popen([sys.executable, "-m", "stages.render"], env=environment, stderr=log)
+        while len(cached()) < 3 and process.poll() is None:
+            time.sleep(0.005)
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
+    assert "torchvision" not in Path("log").read_text(), "the import warns of a library that is not needed"
+    finished = cached()
+    assert 3 <= len(finished) < 12
+    assert not Path("data/renders").exists()
+    resumed = run()
+    assert finished.items() <= cached().items()
+    assert run_without_cache() == resumed
+
+
+def test_missing_inputs_are_reported_in_one_line():
+    for missing, message in (
+        ("data/curated/index.json", r"data/curated/index.json cannot be read .* `dvc repro curate`"),
+        (EMBEDDING, rf"{EMBEDDING} does not exist; run `dvc repro train`"),
+    ):
+        Path(missing).unlink()
+        with pytest.raises(SystemExit, match=f"render: {message}"):
+            render.main()
     configure(scheduler="ddmi")
     with pytest.raises(SystemExit, match=r"`render.scheduler` is 'ddmi'.*'ddim'"):
         render.main()

@@ -1,101 +1,55 @@
 """A render depends on its job, and on nothing that was rendered before it."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from diffusers import StableDiffusionPipeline
+from transformers import CLIPTextModel, CLIPTokenizer
 
 from stages import UserError
-from stages.models.params import Concept, Model
-from stages.rendering.jobs import Job, RenderInputs
-from stages.rendering.params import Render
-from stages.rendering.pipeline import SCHEDULERS, add_embedding, open_pipeline
-from stages.rendering.sampling import ImageSampler
-from tests.outs import write_embedding
+from stages.rendering.jobs import Job
+from stages.rendering.pipeline import SCHEDULERS
 from tests.tiny import WIDTH
 
-FAST = {"prompts": {"plain": "a {}", "both": "{} and {} at night"}, "seeds": [7, 0], "steps": 3, "guidance_scale": 4.0}
 
-
-def sampler(pipeline: StableDiffusionPipeline, **changed: object) -> ImageSampler:
-    return ImageSampler(pipeline, Render(**FAST | changed), "<critter>")
-
-
-def sampler_with(model: Path, vectors: np.ndarray, folder: Path, scheduler: str | None = None) -> ImageSampler:
-    pipeline = open_pipeline(Model(base=str(model)), scheduler, "cpu", torch.float32)
-    add_embedding(pipeline, "<critter>", write_embedding(folder / "embedding.safetensors", vectors))
-    return sampler(pipeline)
-
-
-def job(text: str, seed: int = 7) -> Job:
+def job(text: str = "a <critter>", seed: int = 7) -> Job:
     return Job("plain", "word", text, seed)
 
 
-def test_jobs_are_prompts_by_subjects_by_seeds():
-    concept = Concept(placeholder_token="<critter>", initializer_token="dragon")
-    inputs = RenderInputs(Model(), concept, Render(**FAST), Path())
-    jobs = inputs.jobs()
-    assert len({job.file for job in jobs}) == len(jobs) == 2 * 2 * 2
-    assert (jobs[0].file, jobs[0].text) == ("plain/word-7.png", "a <critter>")
-    assert (jobs[-1].file, jobs[-1].text) == ("both/initializer-0.png", "dragon and dragon at night")
-    assert [row["file"] for row in inputs.index()["cells"]] == [job.file for job in jobs]
-
-
-def test_render_does_not_depend_on_earlier_ones(pipeline: StableDiffusionPipeline):
-    alone = sampler(pipeline)(job("a <critter>"))
-    later = sampler(pipeline)
+def test_render_does_not_depend_on_earlier_ones(open_sampler: Callable):
+    alone, sampler = open_sampler()(job()), open_sampler()
     for text, seed in (("a dragon", 1), ("a cat at night", 7)):
-        later(job(text, seed))
-    assert later(job("a <critter>")) == alone
-    assert later(job("a <critter>", seed=8)) != alone
+        sampler(job(text, seed))
+    assert sampler(job()) == alone
+    assert sampler(job(seed=8)) != alone
 
 
 @pytest.mark.parametrize("scheduler", sorted(SCHEDULERS))
-def test_subjects_with_equal_embeddings_give_equal_renders(model: Path, tmp_path: Path, scheduler: str):
-    pipeline = open_pipeline(Model(base=str(model)), None, "cpu", torch.float32)
-    table = pipeline.text_encoder.get_input_embeddings().weight.detach().numpy()
-    dragon = pipeline.tokenizer.convert_tokens_to_ids("dragon</w>")
-    sample = sampler_with(model, table[[dragon]], tmp_path, scheduler)
-    first = sample(job("a <critter> at night"))
-    assert sample(job("a <critter> at night")) == first
-    assert sample(job("a dragon at night")) == first
-    assert sample(job("a cat at night")) != first
+def test_tokens_with_equal_vectors_give_equal_renders(open_sampler: Callable, model: Path, scheduler: str):
+    table = CLIPTextModel.from_pretrained(model / "text_encoder").get_input_embeddings().weight.detach().numpy()
+    dragon = CLIPTokenizer.from_pretrained(model / "tokenizer").convert_tokens_to_ids("dragon</w>")
+    sampler = open_sampler(table[[dragon]], scheduler=scheduler)
+    first, *same, other = (sampler(job(f"a {token} at night")) for token in ("<critter>", "<critter>", "dragon", "cat"))
+    assert same == [first, first]
+    assert other != first
 
 
-def test_guidance_and_negative_prompt_change_the_render(pipeline: StableDiffusionPipeline):
+def test_guidance_negative_prompt_and_size(open_sampler: Callable):
     changes = ({}, {"guidance_scale": 1.0}, {"guidance_scale": 9.0}, {"negative_prompt": "red"})
-    assert len({sampler(pipeline, **changed)(job("a <critter>")).tobytes() for changed in changes}) == 4
+    renders = [open_sampler(**changed)(job()) for changed in changes]
+    assert len({render.tobytes() for render in renders}) == 4
+    assert renders[0].size == (32, 32)
+    assert open_sampler(height=16, width=40)(job()).size == (40, 16)
 
 
-def test_size(pipeline: StableDiffusionPipeline):
-    assert sampler(pipeline)(job("a <critter>")).size == (32, 32)
-    assert sampler(pipeline, height=16, width=40)(job("a <critter>")).size == (40, 16)
-
-
-def test_all_vectors_must_fit_into_the_prompt(model: Path, tmp_path: Path):
-    sample = sampler_with(model, np.ones((3, WIDTH)), tmp_path)
-    assert sample(job("a " * 11 + "<critter>")).size == sample(job("<critter> " + "a " * 30)).size == (32, 32)
+def test_all_vectors_must_fit_into_the_prompt(open_sampler: Callable):
+    sampler = open_sampler(np.ones((3, WIDTH)))
+    assert sampler(job("a " * 11 + "<critter>")).size == sampler(job("<critter> " + "a " * 30)).size == (32, 32)
     with pytest.raises(UserError, match=r"no room for <critter> within 16 tokens"):
-        sample(job("a " * 12 + "<critter>"))
+        sampler(job("a " * 12 + "<critter>"))
 
 
-def test_nan_is_refused(model: Path, tmp_path: Path):
+def test_nan_is_refused(open_sampler: Callable):
     with pytest.raises(UserError, match=r"plain/word-7.png contains NaN or Inf; set `render.precision: fp32`"):
-        sampler_with(model, np.full((1, WIDTH), np.nan), tmp_path)(job("a <critter>"))
-
-
-@pytest.mark.parametrize(
-    ("changed", "message"),
-    [
-        ({"prompts": {"x": "no slot"}}, "has no {}"),
-        ({"prompts": {"../x": "a {}"}}, "becomes a folder"),
-        ({"seeds": [1, 1]}, "twice"),
-        ({"seeds": [2**32]}, "less than"),
-        ({"height": 33}, "multiple of 8"),
-    ],
-)
-def test_invalid_params_are_refused(changed: dict, message: str):
-    with pytest.raises(ValueError, match=message):
-        Render(**FAST | changed)
+        open_sampler(np.full((1, WIDTH), np.nan))(job())

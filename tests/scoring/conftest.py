@@ -1,6 +1,5 @@
 """A tiny CLIP and a tiny DINOv2 on disk."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 from transformers import Dinov2Config, Dinov2Model
+from transformers.models.bit.image_processing_pil_bit import BitImageProcessorPil
 
 from tests.tiny import tiny_clip
 
@@ -23,9 +23,8 @@ def dino(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("scoring") / "dino"
     size = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 32, "patch_size": 8}
     Dinov2Model(Dinov2Config(**size)).save_pretrained(folder)
-    processor = {"image_processor_type": "BitImageProcessor", "size": {"shortest_edge": 32}, "do_resize": True}
-    crop = {"crop_size": {"height": 32, "width": 32}, "do_center_crop": True}
-    (folder / "preprocessor_config.json").write_text(json.dumps(processor | crop))
+    square = {"height": 32, "width": 32}
+    BitImageProcessorPil(size={"shortest_edge": 32}, crop_size=square).save_pretrained(folder)
     return folder
 
 
