@@ -9,7 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.inversion.runs import finish, outs, project, start, wait_for, whole
+from tests.inversion.stage_process import finish, outs, project, start, wait_for, whole
 from tests.tiny import tiny_model
 
 

@@ -1,7 +1,7 @@
-"""The reference script, by path, with a clock at its optimiser steps: python -m bench.reference RESULT SCRIPT ARGS...
+"""Time diffusers' textual_inversion.py, unchanged: python -m bench.reference RESULT SCRIPT [ARGUMENTS OF THE SCRIPT]
 
-Nothing of the script is changed: the clock sits in `Accelerator.log`, which it calls after every micro-step, and it is
-given a stand-in for torchvision (of which it uses a flip) where there is none.
+`Accelerator.log`, which the script calls at every step, records the time. torchvision, of which the script needs a flip
+only, is replaced by a stand-in where it is not installed.
 """
 
 import importlib.util
@@ -19,9 +19,29 @@ from accelerate import Accelerator
 from PIL import ImageOps
 
 
-def stand_in() -> None:
-    """Put a torchvision in place that has the one class the script uses."""
+def main() -> None:
+    if len(sys.argv) < 3 or "--help" in sys.argv[1:2]:
+        raise SystemExit(__doc__)
+    result, script, *arguments = sys.argv[1:]
+    # transformers and diffusers look for torchvision when they are imported, and must not find the stand-in.
+    import diffusers  # noqa: F401
+    import transformers  # noqa: F401
 
+    if importlib.util.find_spec("torchvision") is None:
+        _install_torchvision_stand_in()
+    start, times = time.time(), {}
+    Accelerator.log = lambda self, values, step=None, **_: times.update({step: time.perf_counter()})
+    Accelerator.init_trackers = lambda self, *_, **__: None
+    sys.argv = [script, *arguments]
+    runpy.run_path(script, run_name="__main__")
+    steps = [1000 * (b - a) for a, b in itertools.pairwise(times[step] for step in sorted(times) if step)]
+    row = {"steps_ms": steps, "total_s": time.time() - start}
+    if torch.cuda.is_available():
+        row["peak_gib"] = torch.cuda.max_memory_allocated() / 2**30
+    Path(result).write_text(json.dumps(row))
+
+
+def _install_torchvision_stand_in() -> None:
     class RandomHorizontalFlip:
         def __init__(self, p: float) -> None:
             self._p = p
@@ -34,32 +54,6 @@ def stand_in() -> None:
     module.transforms = transforms
     module.__spec__ = importlib.util.spec_from_loader("torchvision", None)
     sys.modules |= {"torchvision": module, "torchvision.transforms": transforms}
-
-
-def main() -> None:
-    """Run the script; write the time of each optimiser step, the start, and the peak of memory."""
-    result, script, *arguments = sys.argv[1:]
-    begun, clock = time.time(), {}
-    # transformers and diffusers ask for torchvision when they are imported: they must see the truth.
-    import diffusers  # noqa: F401
-    import transformers  # noqa: F401
-
-    if importlib.util.find_spec("torchvision") is None:
-        stand_in()
-
-    def log(self: Accelerator, values: dict, step: int | None = None, **_: object) -> None:
-        clock[step] = time.perf_counter()
-
-    Accelerator.log = log
-    Accelerator.init_trackers = lambda self, *_, **__: None
-    sys.argv = [script, *arguments]
-    runpy.run_path(script, run_name="__main__")
-    times = [clock[step] for step in sorted(clock) if step]
-    said = {"steps_s": [b - a for a, b in itertools.pairwise(times)], "total_s": time.time() - begun}
-    if torch.cuda.is_available():
-        said["peak_gib"] = torch.cuda.max_memory_allocated() / 2**30
-        said["reserved_gib"] = torch.cuda.max_memory_reserved() / 2**30
-    Path(result).write_text(json.dumps(said))
 
 
 if __name__ == "__main__":

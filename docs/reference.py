@@ -1,4 +1,4 @@
-"""The schemas => docs/params.md:  python docs/reference.py > docs/params.md"""
+"""Generate docs/params.md from the schemas: python docs/reference.py > docs/params.md"""
 
 import sys
 import types
@@ -17,11 +17,11 @@ from stages.common.params import SECTIONS, schema  # noqa: E402
 
 HEAD = """# params.yaml, field by field
 
-Written by `python docs/reference.py > docs/params.md` from the schemas; a test holds it to them. A key that is not here
-is refused before anything runs, and so is a value that is not allowed.
+Generated from the schemas by `python docs/reference.py > docs/params.md`; a test compares the two. An unknown key or an
+invalid value fails before any stage runs.
 
-A stage tracks the sections that it reads: a change reruns those stages and what follows from them. `runtime` changes
-speed or memory, never a result, and no stage tracks it.
+A stage tracks the sections that it reads: a change reruns these stages and the stages after them. `runtime` changes
+speed and memory; results stay the same up to rounding, and no stage tracks it.
 """
 SIGNS = {
     Ge: ("≥", "ge"),
@@ -34,12 +34,12 @@ NAMES = {"str": "text", "int": "whole number", "float": "number", "bool": "true 
 
 
 def page() -> str:
-    """=> the whole page."""
+    """Return the page."""
     return "\n".join([HEAD, *(section(name, schema(name)) for name in SECTIONS)])
 
 
 def section(name: str, model: type[BaseModel]) -> str:
-    """A section's schema => its heading, its sentence, its table."""
+    """Return the heading, the description and the table of a section."""
     lines = [
         f"## `{name}`\n",
         " ".join((model.__doc__ or "").split()) + "\n",
@@ -50,23 +50,23 @@ def section(name: str, model: type[BaseModel]) -> str:
 
 
 def rows(model: type[BaseModel], prefix: str) -> list[str]:
-    """A schema => a row a field; those of a schema within it follow with dotted names."""
-    found = []
+    """Return a table row per field; the fields of nested schemas follow with dotted names."""
+    lines = []
     for name, field in model.model_fields.items():
         full = prefix + (field.alias or name)
-        cells = (f"`{full}`", default(field), allowed(field.annotation, field.metadata), field.description or "")
-        found.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+        columns = (f"`{full}`", default(field), allowed(field.annotation, field.metadata), field.description or "")
+        lines.append("| " + " | ".join(column.replace("|", "\\|") for column in columns) + " |")
         for inner in (field.annotation, *get_args(field.annotation)):
             if isinstance(inner, type) and issubclass(inner, BaseModel):
-                found += rows(inner, f"{full}.")
-    return found
+                lines += rows(inner, f"{full}.")
+    return lines
 
 
 def default(field: FieldInfo) -> str:
-    """=> what stands there when the key is left out, as it would be written."""
+    """Return the default of a field as it would be written in params.yaml."""
     value = field.get_default(call_default_factory=True)
     if value is PydanticUndefined:
-        return "(must be given)"
+        return "(required)"
     if value is None or isinstance(value, bool):
         return f"`{ {None: 'null', True: 'true', False: 'false'}[value] }`".replace(" ", "")
     if isinstance(value, list):
@@ -75,32 +75,32 @@ def default(field: FieldInfo) -> str:
 
 
 def allowed(kind: object, limits: list) -> str:
-    """A type and its limits => words."""
-    origin, inner = get_origin(kind), get_args(kind)
-    if origin is Annotated:
-        said = allowed(inner[0], [*limits, *inner[1:]])
-    elif origin is Literal:
-        said = ", ".join(f"`{value}`" for value in inner)
-    elif origin in (Union, types.UnionType):
-        said = " or ".join(allowed(one, limits) for one in inner)
-    elif origin is list:
-        said = f"list of: {allowed(inner[0], [])}"
-    elif origin is dict:
-        said = f"name: {allowed(inner[1], [])}"
+    """Describe a type and its limits."""
+    generic, inner = get_origin(kind), get_args(kind)
+    if generic is Annotated:
+        text = allowed(inner[0], [*limits, *inner[1:]])
+    elif generic is Literal:
+        text = ", ".join(f"`{value}`" for value in inner)
+    elif generic in (Union, types.UnionType):
+        text = " or ".join(allowed(option, limits) for option in inner)
+    elif generic is list:
+        text = f"list of: {allowed(inner[0], [])}"
+    elif generic is dict:
+        text = f"name: {allowed(inner[1], [])}"
     elif kind is types.NoneType:
-        said = "`null`"
+        text = "`null`"
     elif isinstance(kind, type) and issubclass(kind, BaseModel):
-        said = "the keys below"
+        text = "the keys below"
     else:
-        said = f"{NAMES[kind.__name__]} {bounds(limits) if kind in (int, float) else ''}".rstrip()
-    return said
+        text = f"{NAMES[kind.__name__]} {bounds(limits) if kind in (int, float) else ''}".rstrip()
+    return text
 
 
 def bounds(limits: list) -> str:
-    """pydantic's limits on a number => ≥ 1, < 10."""
-    flat = [one for limit in limits for one in (limit.metadata if isinstance(limit, FieldInfo) else [limit])]
+    """Describe the limits of a number, such as `≥ 1, < 10`."""
+    flat = [item for limit in limits for item in (limit.metadata if isinstance(limit, FieldInfo) else [limit])]
     return ", ".join(
-        f"{sign} {getattr(one, key)}" for kind, (sign, key) in SIGNS.items() for one in flat if isinstance(one, kind)
+        f"{sign} {getattr(item, key)}" for kind, (sign, key) in SIGNS.items() for item in flat if isinstance(item, kind)
     )
 
 

@@ -9,6 +9,7 @@ from stages.common.outs import read_image, read_json
 from stages.common.params import load
 from stages.common.stage import stage
 from stages.models.device import configure_torch
+from stages.models.loading import resolve
 from stages.rendering.cache import RenderCache
 from stages.rendering.grid import draw_grid
 from stages.rendering.jobs import RenderInputs
@@ -24,7 +25,8 @@ def main() -> str:
     params = load("render", "model", "concept", "runtime")
     if not EMBEDDING.is_file():
         raise UserError(f"{EMBEDDING} does not exist; run `dvc repro train`.")
-    inputs = RenderInputs(params.model, params.concept, params.render, EMBEDDING)
+    model = resolve(params.model)
+    inputs = RenderInputs(model, params.concept, params.render, EMBEDDING)
     training = [CURATED / row["file"] for row in read_json(CURATED / "index.json", "curate")["train"]]
     with lock(SCRATCH, "rendering"):
         cache = RenderCache(SCRATCH, inputs)

@@ -1,91 +1,93 @@
-"""data/curated => data/embedding, data/train.json, data/loss.csv, data/validation.csv: the word is learnt."""
+"""Learn the embedding of the placeholder token from the curated images."""
 
 import contextlib
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from tqdm import tqdm
 
-from stages.common import files
+from stages.common.files import folder_atomic, write_atomic, write_json
 from stages.common.locks import lock
 from stages.common.params import load
-from stages.common.provenance import provenance
+from stages.common.provenance import Provenance, provenance
 from stages.common.signals import StopSignal
 from stages.common.stage import stage
 from stages.common.trackers import Trackers
-from stages.inversion import checkpoint, outcome
+from stages.inversion import results
+from stages.inversion.callbacks import Callbacks
+from stages.inversion.checkpoint import latest
+from stages.inversion.dataset import curated_images
 from stages.inversion.loop import PausedError
-from stages.inversion.pictures import examples
-from stages.inversion.run import hasten, teach
-from stages.inversion.surroundings import surroundings
-from stages.models import device as machine
+from stages.inversion.train import Result, train
+from stages.models.acceleration import apply_kernels
 from stages.models.backbone import open_backbone
+from stages.models.device import DTYPES, configure_torch, select_device
+from stages.models.loading import resolve
 
 CURATED, EMBEDDING, SCRATCH = Path("data/curated"), Path("data/embedding"), Path(".scratch")
-FIGURES, LOSS, OBJECTIVE = Path("data/train.json"), Path("data/loss.csv"), Path("data/validation.csv")
+METRICS, LOSS, VALIDATION = Path("data/train.json"), Path("data/loss.csv"), Path("data/validation.csv")
 
 
 @stage
 def main() -> str:
-    """data/curated and the base model => the word, its curves and its figures."""
     params, stop = load("train", "model", "concept", "runtime"), StopSignal()
-    recipe, runtime = params.train, params.runtime
-    accelerator = Accelerator(
-        cpu=machine.select_device(runtime.device).type != "cuda", log_with=list(runtime.trackers) or None
-    )
-    device = machine.configure_torch(
-        runtime,
-        processes=accelerator.num_processes,
-        local_rank=accelerator.local_process_index,
-        tf32=recipe.mixed_precision == "tf32",
-    )
-    pictures = examples(CURATED)
-    tracked = {name: getattr(params, name) for name in ("train", "model", "concept")}
-    source = provenance(tracked, CURATED, params.model.base, ("inversion", "models"))
-    folder, first = SCRATCH / "train" / source.run, accelerator.is_main_process
-    with lock(folder, "training") if first else contextlib.nullcontext():
-        found = [checkpoint.latest(folder, source.run, print) if first else None]
-        found = (broadcast_object_list(found) if accelerator.num_processes > 1 else found)[0]
-        backbone = open_backbone(params.model, params.concept, device, machine.DTYPES[recipe.mixed_precision])
-        how, unmet = hasten(backbone, recipe.steps, runtime)
-        trackers = Trackers(accelerator, source.params, SCRATCH, source.run, bool(found))
-        with tqdm(total=recipe.steps, initial=found.step if found else 0, unit="step", disable=not first) as bar:
-            around = surroundings(
-                folder if first else None,
-                source.run,
-                seconds=runtime.checkpoint_seconds,
-                write=files.write_atomic,
-                stop=stop,
-                log=trackers.log,
-                show=trackers.image,
-                bar=bar,
+    recipe, runtime, params.model = params.train, params.runtime, resolve(params.model)
+    on_cpu = select_device(runtime.device).type != "cuda"
+    accelerator = Accelerator(cpu=on_cpu, log_with=list(runtime.trackers) or None)
+    is_main, rank = accelerator.is_main_process, accelerator.local_process_index
+    tf32 = recipe.mixed_precision == "tf32"
+    device = configure_torch(runtime, processes=accelerator.num_processes, local_rank=rank, tf32=tf32)
+    images = curated_images(CURATED)
+    sections = {name: getattr(params, name) for name in ("train", "model", "concept")}
+    source = provenance(sections, CURATED, params.model.base, ("inversion", "models"))
+    scratch = SCRATCH / "train" / source.run
+    with contextlib.ExitStack() as stack:
+        if is_main:
+            stack.enter_context(lock(scratch, "training"))
+        resumed = [latest(scratch, source.run, print) if is_main else None]
+        (resumed,) = broadcast_object_list(resumed) if accelerator.num_processes > 1 else resumed
+        backbone = open_backbone(params.model, params.concept, device, DTYPES[recipe.mixed_precision])
+        warnings = apply_kernels(backbone, runtime, recipe.steps)
+        trackers = Trackers(accelerator, source.params, SCRATCH, source.run, bool(resumed))
+        stack.callback(trackers.close)  # last: it ends the process group
+        first = resumed.step if resumed else 0
+        bar = stack.enter_context(tqdm(total=recipe.steps, initial=first, unit="step", disable=not is_main))
+        for warning in warnings if is_main else ():
+            bar.write(f"train: {warning}")
+        callbacks = Callbacks(scratch, source.run, runtime.checkpoint_seconds, trackers, bar, stop, is_main)
+        try:
+            result = train(
+                backbone,
+                params.concept,
+                recipe,
+                runtime,
+                images,
+                accelerator=accelerator,
+                callbacks=callbacks,
+                resumed=resumed,
             )
-            if first and unmet:
-                bar.write(f"train: {unmet}")
-            try:
-                state = teach(
-                    backbone, params.concept, recipe, pictures, how=how, crew=accelerator, found=found, around=around
-                )
-            except PausedError as pause:
-                if first:
-                    bar.write(f"train: stopped at step {pause.step} and saved; the same command goes on from there")
-                raise SystemExit(128 + (stop.received or 15)) from None
-            finally:
-                trackers.close()
-        if first:
-            with files.folder_atomic(EMBEDDING) as embedding:
-                for name, content in outcome.word_files(params, state, source).items():
-                    files.write_atomic(embedding / name, content)
-                if (folder / "progress").is_dir():
-                    shutil.copytree(folder / "progress", embedding / "progress")
-            files.write_json(FIGURES, outcome.metrics(recipe, state))
-            files.write_atomic(LOSS, outcome.loss_rows(recipe, state))
-            files.write_atomic(OBJECTIVE, outcome.objective_rows(state))
-            shutil.rmtree(folder)
-    accelerator.wait_for_everyone()
-    return f"{outcome.sentence(recipe, state)}; {EMBEDDING}"
+        except PausedError as pause:
+            if is_main:
+                bar.write(f"train: stopped at step {pause.step} and saved; run the same command to continue")
+            raise SystemExit(128 + (stop.received or 15)) from None
+        if is_main:
+            _write_outs(params, result, source, scratch)
+    return f"{results.summary(recipe, result)}; {EMBEDDING}"
+
+
+def _write_outs(params: SimpleNamespace, result: Result, source: Provenance, scratch: Path) -> None:
+    with folder_atomic(EMBEDDING) as folder:
+        for name, content in results.embedding_files(params, result, source).items():
+            write_atomic(folder / name, content)
+        if (scratch / "progress").is_dir():
+            shutil.copytree(scratch / "progress", folder / "progress")
+    write_json(METRICS, results.metrics(params.train, result))
+    write_atomic(LOSS, results.loss_csv(params.train, result))
+    write_atomic(VALIDATION, results.validation_csv(result))
+    shutil.rmtree(scratch)
 
 
 if __name__ == "__main__":

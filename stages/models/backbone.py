@@ -1,6 +1,6 @@
-"""What the trainer asks of a model family, and which file answers for which family.
+"""The protocol that the trainer needs from a model family, and the families that implement it.
 
-Legend: B batch, L tokens of a caption, V vectors of the word, D width, c h w latent, H W picture.
+Legend: B batch, L tokens of a prompt, V vectors of the embedding, D width, c h w latent, H W image.
 """
 
 from typing import Protocol
@@ -10,59 +10,60 @@ import torch
 from stages import UserError
 from stages.models.loading import family
 from stages.models.params import Concept, Model
-from stages.models.schedule import Schedule
+from stages.models.schedule import NoiseSchedule
 from stages.models.stable_diffusion import StableDiffusion
 
 FAMILIES = {"StableDiffusionPipeline": StableDiffusion}
 
 
 class Backbone(Protocol):
-    """A frozen text-to-picture model with room for one new word."""
+    """A frozen text-to-image model whose tokenizer and text encoder accept one new token."""
 
-    schedule: Schedule
+    schedule: NoiseSchedule
+    scheduler_config: dict
     device: torch.device
     dtype: torch.dtype
     denoiser: torch.nn.Module
     text_encoder: torch.nn.Module
 
     def initializer_vectors(self) -> torch.Tensor:
-        """=> (V D), float32, on the CPU: the initializer word, V times; of a phrase, the mean of its tokens."""
+        """Return the embedding of the initializer token, V times (V D), float32, on the CPU."""
 
     def initial_vectors(self, seed: int) -> torch.Tensor:
-        """=> (V D), float32, on the CPU: where the word starts."""
+        """Return the start of training (V D), float32, on the CPU."""
 
-    def typical_norm(self) -> float:
-        """=> the mean Euclidean norm of the known words' vectors."""
+    def mean_norm(self) -> float:
+        """Return the mean Euclidean norm of the model's own token embeddings."""
 
     def tokenize(self, captions: list[str]) -> torch.Tensor:
-        """captions with the placeholder => ids (B L) in which it has its V places."""
+        """Return ids (B L) of captions that contain the placeholder token. Raises UserError if it is cut off."""
 
-    def blank(self) -> torch.Tensor:
-        """=> ids (1 L) of a caption that says nothing."""
+    def empty_prompt(self) -> torch.Tensor:
+        """Return the ids of an empty prompt (1 L)."""
 
-    def encode(self, pictures: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """pictures (B 3 H W) in [-1, 1] => mean and deviation of their latents (B c h w), float32, on the CPU."""
+    def encode(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Encode images (B 3 H W) in [-1, 1] to the latents' mean and deviation (B c h w), float32, on the CPU."""
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        """latents (B c h w) => pictures (B 3 H W), about [-1, 1], float32, on the CPU."""
+        """Decode latents (B c h w) to images (B 3 H W), about [-1, 1], float32, on the CPU."""
 
-    def release_encoder(self, *, for_good: bool) -> None:
-        """The picture encoder leaves the device; `encode` is over, and so is `decode` if it leaves for good."""
+    def release_vae(self, *, for_good: bool) -> None:
+        """Move the VAE off the device; `for_good` deletes it, and `encode` and `decode` must not be called again."""
 
-    def context(self, ids: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
-        """ids (B L), vectors (V D) => what the denoiser listens to (B L D)."""
+    def encode_prompt(self, ids: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
+        """Encode ids (B L) to prompt embeddings (B L D), with `vectors` (V D) as the new token's embedding."""
 
-    def predict(self, noisy: torch.Tensor, timesteps: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
-        """noisy (B c h w), timesteps (B), context (B L D) => prediction (B c h w), float32."""
+    def predict(self, noisy: torch.Tensor, timesteps: torch.Tensor, prompt_embeds: torch.Tensor) -> torch.Tensor:
+        """Return the denoiser's prediction (B c h w), float32, for noisy latents (B c h w) and timesteps (B)."""
 
-    def checkpoint_gradients(self) -> None:
-        """Activations are recomputed from here on, not kept."""
+    def enable_gradient_checkpointing(self) -> None:
+        """Recompute the denoiser's activations in the backward pass from now on."""
 
 
 def open_backbone(model: Model, concept: Concept, device: torch.device | str, dtype: torch.dtype) -> Backbone:
-    """`model`, `concept` => the frozen model on `device`, at `dtype`.
+    """Load the frozen model onto `device` at `dtype`.
 
-    Raises UserError for a folder that is not there, a family that is not known, or a file that is missing or pickled.
+    Raises UserError for a missing folder or file, an unknown family, or weights that are not safetensors.
     """
     name = family(model)
     if name not in FAMILIES:

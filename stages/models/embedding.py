@@ -1,6 +1,6 @@
-"""A frozen table of word vectors with a few rows beside it that are not frozen.
+"""A frozen token embedding with a few new rows beside it.
 
-Legend: N known tokens, V vectors of the new word, D width, B batch, L tokens of a caption.
+Legend: V vectors of the new token, D width, B batch, L tokens of a prompt.
 """
 
 import torch
@@ -9,34 +9,34 @@ from torch.nn import functional as F
 
 
 class ExtendedEmbedding(nn.Module):
-    """ids (B L) => vectors (B L D): rows of a frozen table (N D), and `self.new` (V D) from id `first` on.
+    """A frozen table of token embeddings, extended by `new` (V D), the rows from id `first` on.
 
-    Takes the place of a text encoder's embedding, so that the table is never copied, resized or written to.
+    It replaces a text encoder's input embedding, so that the table is never copied, resized or written to. Callers pass
+    the rows of each call with `torch.func.functional_call`.
     """
 
-    def __init__(self, table: nn.Embedding, first: int, vectors: int) -> None:
+    def __init__(self, table: nn.Embedding, vectors: int) -> None:
         super().__init__()
-        self.table = table
-        self.first = first
-        self.new = torch.zeros(vectors, table.embedding_dim)
+        self.table, self.first = table, table.num_embeddings
+        self.new = nn.Parameter(torch.zeros(vectors, table.embedding_dim), requires_grad=False)
 
     @property
     def weight(self) -> torch.Tensor:
-        """The frozen table, under the name that encoders look for."""
+        """The frozen table, under the name that text encoders look up."""
         return self.table.weight
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
-        """ids (B L) => (B L D), at the table's precision.
+        """Look up ids (B L), and return embeddings (B L D) at the table's precision.
 
-        The new rows come through a product with one-hot rows: its gradient is a matrix product, which, unlike that
-        of an index, gives the same bytes every time and can be captured in a CUDA graph.
+        The new rows are a product with one-hot rows: unlike the gradient of an index, the gradient of a matrix product
+        gives the same bytes every time and can be captured in a CUDA graph.
         """
-        place = ids - self.first
-        known = F.embedding(ids.clamp(max=self.first - 1), self.table.weight)
-        one_hot = (place.unsqueeze(-1) == torch.arange(len(self.new), device=ids.device)).to(self.new.dtype)
-        return torch.where((place >= 0).unsqueeze(-1), (one_hot @ self.new).to(known.dtype), known)
+        row = ids - self.first
+        existing = F.embedding(ids.clamp(max=self.first - 1), self.table.weight)
+        one_hot = (row.unsqueeze(-1) == torch.arange(len(self.new), device=ids.device)).to(self.new.dtype)
+        return torch.where((row >= 0).unsqueeze(-1), (one_hot @ self.new).to(existing.dtype), existing)
 
 
 def placeholder_tokens(placeholder: str, vectors: int) -> list[str]:
-    """`<word>`, 3 => `<word>`, `<word>_1`, `<word>_2`: the tokens that diffusers gives a word of several vectors."""
+    """Return the tokens that diffusers gives to an embedding of several vectors: `<new>`, `<new>_1`, `<new>_2`, ..."""
     return [placeholder, *(f"{placeholder}_{i}" for i in range(1, vectors))]

@@ -1,4 +1,4 @@
-"""The `model` and `concept` sections: which base model, and which word it is to learn."""
+"""The `model` and `concept` sections."""
 
 from typing import Literal
 
@@ -6,43 +6,46 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator
 
 
 class Model(BaseModel):
-    """The base model; only its safetensors files are ever read."""
+    """The base model. Only safetensors files are loaded."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     base: str = Field(
         "starter/model", description="A folder in diffusers' layout, or a repository id on the Hugging Face hub."
     )
-    revision: str | None = Field(None, description="Branch, tag or commit on the hub; null: main.")
-    variant: str | None = Field(None, description="File variant, such as fp16; null: the plain files.")
+    revision: str | None = Field(
+        None, description="Branch, tag or commit on the hub; null: main. Resolved to a commit, which is recorded."
+    )
+    variant: str | None = Field(None, description="Variant of the weight files, such as fp16; null: the plain files.")
 
 
 class Concept(BaseModel):
-    """The word to be learnt."""
+    """The concept to learn and the tokens that stand for it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     placeholder_token: str = Field(
-        description="The new word, as it will be written in prompts; unknown to the tokenizer."
+        description="The new token, as it is written in prompts; must be unknown to the tokenizer."
     )
     initializer_token: str = Field(
-        description="A known word near it: start of the vector, and the one to compare with."
+        description="A known token near the concept: the start of the embedding, and what results are compared with."
     )
     initialization: Literal["word", "phrase", "random"] = Field(
         "word",
-        description="Start of every vector: the vector of initializer_token, which must be one token; the mean over "
-        "the tokens of initializer_token, which may be a phrase; or random, spread like the known words.",
+        description="Start of every vector. word: the embedding of initializer_token, which must be a single token; "
+        "phrase: the mean embedding of the tokens of initializer_token; random: drawn from the distribution of all "
+        "token embeddings.",
     )
     property: Literal["object", "style"] = Field(
-        "object", description="What the word names; decides the training captions."
+        "object", description="What the token names; selects the caption templates."
     )
     vectors: PositiveInt = Field(
-        1, le=64, description="Vectors that the word has; each takes a token's place in the prompt."
+        1, le=64, description="Number of embedding vectors; each takes the place of one token in a prompt."
     )
 
     @field_validator("placeholder_token")
     @classmethod
-    def _one_word(cls, value: str) -> str:
+    def _has_no_spaces(cls, value: str) -> str:
         if not value or any(c.isspace() for c in value):
             raise ValueError("must be one word without spaces, such as <charizard>")
         return value

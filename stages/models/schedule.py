@@ -1,4 +1,4 @@
-"""The forward process of a diffusion model and what its network is trained to predict.
+"""The forward process of a diffusion model, and the target that its denoiser is trained to predict.
 
 Legend: B batch, c channels, h w latent, T training timesteps.
 """
@@ -9,8 +9,8 @@ import torch
 
 
 @dataclass(frozen=True)
-class Schedule:
-    """Cumulative signal powers (T) and the kind of prediction; the tensors of a batch are float32."""
+class NoiseSchedule:
+    """Cumulative products of alphas (T), and the prediction type; all tensors of a batch are float32."""
 
     alphas_cumprod: torch.Tensor
     prediction_type: str
@@ -19,20 +19,17 @@ class Schedule:
     def timesteps(self) -> int:
         return len(self.alphas_cumprod)
 
-    def to(self, device: torch.device | str) -> "Schedule":
-        """The same on another device."""
+    def to(self, device: torch.device | str) -> "NoiseSchedule":
+        """Return the schedule on `device`."""
         return replace(self, alphas_cumprod=self.alphas_cumprod.to(device))
 
     def add_noise(self, latents: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
-        """latents (B c h w), noise, timesteps (B) => noisy latents (Ho et al. 2020, eq. 4)."""
+        """Return noisy latents (B c h w) at `timesteps` (B) (Ho et al. 2020, eq. 4)."""
         signal, sigma = self._scales(timesteps)
         return signal * latents + sigma * noise
 
     def target(self, latents: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
-        """latents (B c h w), noise, timesteps (B) => what the network ought to say.
-
-        Noise, the velocity of Salimans & Ho (2022), or the latents themselves.
-        """
+        """Return the target of the prediction: noise, velocity (Salimans & Ho 2022), or the latents."""
         if self.prediction_type == "epsilon":
             return noise
         if self.prediction_type == "sample":
@@ -41,10 +38,9 @@ class Schedule:
         return signal * noise - sigma * latents
 
     def min_snr_weight(self, timesteps: torch.Tensor, gamma: float) -> torch.Tensor:
-        """timesteps (B) => weights of the losses (B): min-SNR-gamma (Hang et al. 2023, sec. 3.4).
+        """Return the loss weights (B) of min-SNR-gamma (Hang et al. 2023, sec. 3.4).
 
-        Written as fractions of powers, so that a signal-to-noise ratio of zero (Lin et al. 2024: the last timestep of
-        a rescaled schedule) is a number like any other.
+        A signal-to-noise ratio of zero (the last timestep of a rescaled schedule, Lin et al. 2024) has a finite weight.
         """
         power = self.alphas_cumprod[timesteps]
         snr = power / (1 - power)

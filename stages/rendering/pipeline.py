@@ -15,7 +15,7 @@ from safetensors import SafetensorError  # noqa: E402
 from transformers import CLIPTextModel, CLIPTokenizer  # noqa: E402
 
 from stages import UserError  # noqa: E402
-from stages.models.loading import family, load_part, load_settings  # noqa: E402
+from stages.models.loading import family, load_config, load_part  # noqa: E402
 from stages.models.params import Model  # noqa: E402
 from stages.rendering.params import Render  # noqa: E402
 
@@ -64,7 +64,7 @@ def _open_scheduler(model: Model, name: str | None) -> diffusers.SchedulerMixin:
     # Defaults of Stable Diffusion, for a base model that does not set them: latents are not clipped like pixels, and
     # PNDM skips its Runge-Kutta steps, each of which would evaluate the model four times.
     settings = {"clip_sample": False, "skip_prk_steps": True}
-    settings |= load_settings(diffusers.DDPMScheduler, model, "scheduler")
+    settings |= load_config(diffusers.DDPMScheduler, model, "scheduler")
     if name in WITHOUT_ZERO_SNR and settings.get("rescale_betas_zero_snr"):
         raise UserError(
             f"`render.scheduler` {name} does not support zero terminal SNR, which {model.base} was trained with "

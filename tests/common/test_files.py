@@ -1,4 +1,4 @@
-"""Files that are whole or not there."""
+"""Atomic writes, fingerprints and locks."""
 
 import os
 import signal
@@ -23,7 +23,7 @@ with lock(Path(sys.argv[1]), "train"):
 """
 
 
-def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path):
+def test_failed_write_leaves_the_old_file(tmp_path: Path):
     path = tmp_path / "a.txt"
     write_atomic(path, "old")
     with pytest.raises(TypeError):
@@ -32,7 +32,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path)
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
 
 
-def test_a_folder_takes_its_place_only_when_it_is_whole(tmp_path: Path):
+def test_folder_is_replaced_only_when_complete(tmp_path: Path):
     with folder_atomic(tmp_path / "out") as folder:
         (folder / "a").write_text("1")
     with pytest.raises(RuntimeError), folder_atomic(tmp_path / "out") as folder:
@@ -42,12 +42,12 @@ def test_a_folder_takes_its_place_only_when_it_is_whole(tmp_path: Path):
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["a"]
 
 
-def test_json_is_the_same_bytes_for_the_same_value(tmp_path: Path):
+def test_equal_values_give_equal_json(tmp_path: Path):
     write_json(tmp_path / "a.json", {"b": 1, "a": "é"})
     assert (tmp_path / "a.json").read_text() == '{\n  "a": "é",\n  "b": 1\n}\n'
 
 
-def test_a_fingerprint_changes_with_values_names_and_bytes(tmp_path: Path):
+def test_fingerprint_depends_on_values_names_and_bytes(tmp_path: Path):
     folder = tmp_path / "folder"
     folder.mkdir()
     (folder / "a").write_text("1")
@@ -56,9 +56,32 @@ def test_a_fingerprint_changes_with_values_names_and_bytes(tmp_path: Path):
     assert fingerprint({"x": 2}, folder) != first
     (folder / "a").rename(folder / "b")
     assert fingerprint({"x": 1}, folder) != first
+    (tmp_path / "outer").mkdir()
+    (tmp_path / "outer" / "link").symlink_to(folder)
+    behind_link = fingerprint(tmp_path / "outer")
+    (folder / "b").write_text("2")
+    assert fingerprint(tmp_path / "outer") != behind_link, "files behind symbolic links count"
 
 
-def test_a_second_run_is_told_who_holds_the_folder_and_a_killed_one_lets_go(tmp_path: Path):
+def test_interrupted_replacement_leaves_the_old_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """At the moment of the swap the old folder is renamed, not deleted, and comes back if the new one cannot move."""
+    with folder_atomic(tmp_path / "out") as folder:
+        (folder / "a").write_text("1")
+    replace = Path.replace
+
+    def fail(self: Path, target: Path) -> Path:
+        if self.name.endswith(".tmp"):
+            raise OSError("no")
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(OSError, match="no"), folder_atomic(tmp_path / "out") as folder:
+        (folder / "b").write_text("2")
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["a"]
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def test_lock_names_its_holder_and_ends_with_it(tmp_path: Path):
     with subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout.readline() == "held\n"
         with (

@@ -1,4 +1,4 @@
-"""params.yaml: what is right is read as DVC reads it, what is wrong is one sentence that helps."""
+"""params.yaml is parsed as DVC parses it, and the first error is one helpful sentence."""
 
 from pathlib import Path
 
@@ -10,20 +10,20 @@ from tests.project import SMALL, write_params
 
 
 def load(tmp_path: Path, **sections: dict):
-    """SMALL, with the sections given laid over it => params.load of all."""
+    """Load SMALL with the given sections changed."""
     write_params(tmp_path, {name: {**SMALL.get(name, {}), **sections.get(name, {})} for name in {**SMALL, **sections}})
     return params.load(*params.SECTIONS, path=tmp_path / "params.yaml")
 
 
 @pytest.mark.parametrize("text", ["1e-5", "1.0e-5", "0.00001"])
-def test_numbers_are_numbers(tmp_path: Path, text: str):
+def test_exponents_are_numbers(tmp_path: Path, text: str):
     load(tmp_path)
     path = tmp_path / "params.yaml"
     path.write_text(path.read_text().replace("learning_rate: 0.01", f"learning_rate: {text}"))
     assert params.load("train", path=path).train.learning_rate == 1e-5
 
 
-def test_no_is_a_word(tmp_path: Path):
+def test_no_is_a_string(tmp_path: Path):
     path = tmp_path / "params.yaml"
     load(tmp_path)
     path.write_text(path.read_text().replace("  steps: 3", "  mixed_precision: no\n  steps: 3"))
@@ -50,7 +50,7 @@ def test_no_is_a_word(tmp_path: Path):
         ({"curate": {"resolution": 100}}, ("`curate.resolution` is 100", "multiple of 8")),
     ],
 )
-def test_what_is_wrong_is_one_sentence(tmp_path: Path, sections: dict, words: tuple[str, ...]):
+def test_error_is_one_sentence(tmp_path: Path, sections: dict, words: tuple[str, ...]):
     with pytest.raises(UserError) as caught:
         load(tmp_path, **sections)
     sentence = str(caught.value)
@@ -58,13 +58,13 @@ def test_what_is_wrong_is_one_sentence(tmp_path: Path, sections: dict, words: tu
     assert all(word in sentence for word in words), sentence
 
 
-@pytest.mark.parametrize(("text", "words"), [("a: [", "is not valid YAML"), ("just words", "has no sections")])
-def test_what_is_no_mapping_is_said(tmp_path: Path, text: str, words: str):
+@pytest.mark.parametrize(("text", "words"), [("a: [", "is not valid YAML"), ("just text", "has no sections")])
+def test_file_without_mapping_is_refused(tmp_path: Path, text: str, words: str):
     (tmp_path / "params.yaml").write_text(text)
     with pytest.raises(UserError, match=words):
         params.load(path=tmp_path / "params.yaml")
 
 
-def test_a_missing_file_is_said(tmp_path: Path):
+def test_missing_file_is_reported(tmp_path: Path):
     with pytest.raises(UserError, match="run from the root"):
         params.load(path=tmp_path / "params.yaml")

@@ -1,4 +1,4 @@
-"""docs/params.md says what the schemas say."""
+"""docs/params.md matches the schemas."""
 
 import subprocess
 import sys
@@ -7,15 +7,15 @@ from stages.common.params import SECTIONS, schema
 from tests.closure import ROOT
 
 
-def test_the_page_is_current():
-    written = subprocess.run(
+def test_page_is_current():
+    generated = subprocess.run(
         [sys.executable, "docs/reference.py"], cwd=ROOT, capture_output=True, encoding="utf-8", check=True
     ).stdout
     page = (ROOT / "docs" / "params.md").read_text(encoding="utf-8")
-    assert page == written, "write it again: python docs/reference.py > docs/params.md"
+    assert page == generated, "generate it again: python docs/reference.py > docs/params.md"
 
 
-def test_every_field_has_its_row():
+def test_every_field_has_a_row():
     page = (ROOT / "docs" / "params.md").read_text(encoding="utf-8")
     for name in SECTIONS:
         part = page.split(f"## `{name}`")[1].split("\n## ")[0]

@@ -1,4 +1,4 @@
-"""A first signal is a wish, a second one an order."""
+"""The first signal is recorded; the second has its usual effect."""
 
 import signal
 import subprocess
@@ -14,16 +14,16 @@ stop = StopSignal()
 assert not stop()
 os.kill(os.getpid(), signal.{name})
 assert stop() and stop.received == signal.{name}
-print("noted", flush=True)
+print("recorded", flush=True)
 os.kill(os.getpid(), signal.{name})
 print("still here", flush=True)
 """
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
-def test_the_first_is_noted_and_the_second_ends_the_process(name: str):
+def test_first_signal_is_recorded_and_second_ends_the_process(name: str):
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM.format(name=name)], capture_output=True, text=True, check=False
     )
-    assert done.stdout == "noted\n"
+    assert done.stdout == "recorded\n"
     assert done.returncode == -getattr(signal, name)

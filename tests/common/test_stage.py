@@ -1,4 +1,4 @@
-"""Around every entry: its sentence, its time, and errors as a person wants them."""
+"""The stage decorator: one line of results, and one line for a user's error."""
 
 import errno
 
@@ -8,7 +8,7 @@ from stages import UserError
 from stages.common.stage import stage
 
 
-def test_what_was_made_is_told_with_the_time_it_took(capsys: pytest.CaptureFixture):
+def test_summary_is_printed_with_the_time(capsys: pytest.CaptureFixture):
     @stage
     def main() -> str:
         return "3 pictures in data/raw"
@@ -28,7 +28,7 @@ def test_what_was_made_is_told_with_the_time_it_took(capsys: pytest.CaptureFixtu
         (PermissionError(errno.EACCES, "Permission denied", "data/x"), "Permission denied: data/x"),
     ],
 )
-def test_what_a_person_can_mend_is_one_sentence_and_exit_code_1(error: Exception, words: str):
+def test_user_error_is_one_line_with_exit_code_1(error: Exception, words: str):
     @stage
     def main() -> str:
         raise error
@@ -39,8 +39,8 @@ def test_what_a_person_can_mend_is_one_sentence_and_exit_code_1(error: Exception
     assert "\n" not in str(caught.value.code)
 
 
-@pytest.mark.parametrize("error", [ValueError("ours"), FileNotFoundError(errno.ENOENT, "ours")])
-def test_a_fault_of_ours_keeps_its_traceback(error: Exception):
+@pytest.mark.parametrize("error", [ValueError("bug"), FileNotFoundError(errno.ENOENT, "bug")])
+def test_bug_keeps_its_traceback(error: Exception):
     @stage
     def main() -> str:
         raise error

@@ -1,10 +1,10 @@
-"""One tiny model on disk, and pictures for it, for the whole room."""
+"""One tiny model on disk, and images for it, for all tests of the package."""
 
 from pathlib import Path
 
 import pytest
 
-from tests.inversion.world import draw
+from tests.inversion.tiny_training import draw_curated
 from tests.tiny import tiny_model
 
 
@@ -15,4 +15,4 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def curated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return draw(tmp_path_factory.mktemp("pictures") / "curated")
+    return draw_curated(tmp_path_factory.mktemp("images") / "curated")

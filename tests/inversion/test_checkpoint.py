@@ -1,92 +1,76 @@
-"""Checkpoints: all or nothing, and never another run's."""
+"""Checkpoints are whole or ignored, and never taken from another run."""
 
 from pathlib import Path
 
-import numpy as np
 import pytest
+import torch
 
-from stages.common.files import write_atomic
-from stages.inversion.checkpoint import KEPT, State, dump, latest, load, save_in
-
-
-def state(step: int = 3) -> State:
-    random = np.random.default_rng(step)
-    arrays = [random.normal(size=(2, 5)).astype(np.float32) for _ in range(3)]
-    made = State(*arrays, micro_batch=2, scale=2.0**15, good_steps=9, overflows=1, step=step)
-    made.losses, made.norms = [0.1, 1 / 3, 2e-17], [1.0, 2.0, 3.0]
-    made.record(random.random(6).astype(np.float32))
-    made.reference = random.random(6).astype(np.float32)
-    made.snapshot()
-    return made
+from stages.inversion.checkpoint import KEPT, LossScale, TrainState, dump, latest, load, save_checkpoint
+from tests.inversion.tiny_training import assert_same
 
 
-def same(one: State | None, other: State) -> bool:
-    """Bit for bit; files of the same state may differ in the order of their headers."""
-    return one is not None and all(
-        np.array_equal(np.asarray(value), np.asarray(getattr(one, name))) for name, value in vars(other).items()
-    )
+def make_state(step: int = 3) -> TrainState:
+    generator = torch.Generator().manual_seed(step)
+    tensors = torch.randn(3, 2, 5, generator=generator).unbind()
+    state = TrainState(*tensors, micro_batch=2, scale=LossScale(2.0**15, 9, 1), step=step)
+    state.train_losses, state.norms = [0.1, 1 / 3, 2e-17], [1.0, 2.0, 3.0]
+    state.record_validation(torch.rand(6, generator=generator))
+    state.reference = torch.rand(6, generator=generator)
+    state.record_snapshot()
+    return state
 
 
-def test_what_is_saved_is_what_is_found(tmp_path: Path):
-    saved = state()
-    save_in(tmp_path, saved, "run", write_atomic)
-    found = latest(tmp_path, "run", pytest.fail)
-    assert same(found, saved)
-    assert found.losses == saved.losses
-    assert all(type(getattr(found, name)) is type(getattr(saved, name)) for name in vars(saved))
+def test_loaded_state_equals_the_saved_one(tmp_path: Path):
+    save_checkpoint(tmp_path, make_state(), "run")
+    assert_same(latest(tmp_path, "run", pytest.fail), make_state())
 
 
-def test_the_first_one_has_no_curve_yet(tmp_path: Path):
-    """A run that is stopped while the objective is first computed."""
-    zeros = np.zeros((1, 4), dtype=np.float32)
-    fresh = State(zeros, zeros, zeros, 1)
-    save_in(tmp_path, fresh, "run", write_atomic)
-    assert same(latest(tmp_path, "run", pytest.fail), fresh)
+def test_state_before_the_first_validation_is_saved(tmp_path: Path):
+    fresh = TrainState(*torch.zeros(3, 1, 4).unbind(), 1)
+    save_checkpoint(tmp_path, fresh, "run")
+    assert_same(latest(tmp_path, "run", pytest.fail), fresh)
 
 
-def test_the_last_ones_are_kept_and_small(tmp_path: Path):
+def test_best_embedding_has_the_lowest_validation_loss():
+    state = make_state()
+    state.validated, state.validation, state.best = [], [], None
+    for step, loss in enumerate((0.5, 0.4, 0.45)):
+        state.step, state.vectors = step, torch.full((2, 5), float(step))
+        state.record_validation(torch.full((6,), loss))
+    assert (state.best_step, state.best[0, 0].item()) == (1, 1.0)
+
+
+def test_only_the_last_checkpoints_are_kept_and_they_are_small(tmp_path: Path):
     for step in range(5):
-        save_in(tmp_path, state(step), "run", write_atomic)
+        save_checkpoint(tmp_path, make_state(step), "run")
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == [f"step-{step:08d}.safetensors" for step in (3, 4)][-KEPT:]
     assert all(path.stat().st_size < 4000 for path in tmp_path.iterdir())
 
 
-def test_a_write_that_fails_leaves_the_one_before(tmp_path: Path):
-    save_in(tmp_path, state(1), "run", write_atomic)
-
-    def full(path: Path, content: bytes) -> None:
-        raise OSError(28, "No space left on device", str(path))
-
-    with pytest.raises(OSError, match="No space left"):
-        save_in(tmp_path, state(2), "run", full)
-    assert latest(tmp_path, "run", pytest.fail).step == 1
-
-
-@pytest.mark.parametrize("damage", ["cut", "bit", "empty", "noise", "foreign"])
-def test_a_damaged_or_foreign_one_is_dropped_for_the_one_before(tmp_path: Path, damage: str):
-    save_in(tmp_path, state(1), "run", write_atomic)
-    save_in(tmp_path, state(2), "other" if damage == "foreign" else "run", write_atomic)
+@pytest.mark.parametrize("damage", ["cut", "bit", "empty", "noise", "other run"])
+def test_damaged_or_foreign_checkpoint_is_replaced_by_the_one_before(tmp_path: Path, damage: str):
+    save_checkpoint(tmp_path, make_state(1), "run")
+    save_checkpoint(tmp_path, make_state(2), "other" if damage == "other run" else "run")
     newest = tmp_path / "step-00000002.safetensors"
     content = newest.read_bytes()
     flipped = bytearray(content)
     flipped[-3] ^= 4
-    newest.write_bytes(
-        {"cut": content[:-9], "bit": bytes(flipped), "empty": b"", "noise": b"\xff" * 500, "foreign": content}[damage]
-    )
-    said: list[str] = []
-    assert same(latest(tmp_path, "run", said.append), state(1))
-    assert len(said) == 1
-    assert said[0].startswith("checkpoint step-00000002.safetensors is damaged or of another run and was dropped")
+    damaged = {"cut": content[:-9], "bit": bytes(flipped), "empty": b"", "noise": b"\xff" * 500}
+    newest.write_bytes(damaged.get(damage, content))
+    warnings: list[str] = []
+    assert_same(latest(tmp_path, "run", warnings.append), make_state(1))
+    assert len(warnings) == 1
+    assert warnings[0].startswith("checkpoint step-00000002.safetensors is damaged or belongs to another run")
     assert not newest.exists()
 
 
-def test_every_single_flipped_bit_is_found(tmp_path: Path):
-    content = dump(state(), "run")
-    path = tmp_path / "one"
-    for place in range(0, len(content), 41):
+def test_every_flipped_bit_is_detected(tmp_path: Path):
+    content, path = dump(make_state(), "run"), tmp_path / "checkpoint"
+    for position in range(0, len(content), 41):
         flipped = bytearray(content)
-        flipped[place] ^= 1 << (place % 8)
+        flipped[position] ^= 1 << (position % 8)
         path.write_bytes(bytes(flipped))
-        found = load(path, "run")
-        assert found is None or same(found, state()), f"byte {place}"
+        state = load(path, "run")
+        if state is not None:  # padding of the header
+            assert_same(state, make_state())

@@ -1,23 +1,31 @@
-"""What only a GPU can show: the step captured as a graph, half precision that overflows, memory that runs out."""
+"""What only a GPU can show: the step as a CUDA graph, overflow in half precision, out of memory, two GPUs."""
 
 import gc
-from dataclasses import replace
+import os
+import subprocess
+import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
+from safetensors.torch import load_file
 
 from stages.common.runtime import Runtime
-from stages.inversion import loop, optimizer
-from stages.inversion.checkpoint import State
+from stages.inversion import optimizer
+from stages.inversion import train as training
+from stages.inversion.checkpoint import TrainState
+from stages.inversion.dataset import curated_images
+from stages.inversion.diffusion_loss import DiffusionLoss
 from stages.inversion.params import Train
-from stages.inversion.pictures import examples
-from stages.inversion.run import hasten, teach
-from stages.models import device as machine
+from stages.models.acceleration import apply_kernels
 from stages.models.backbone import open_backbone
+from stages.models.device import DTYPES, configure_torch
 from stages.models.params import Model
-from tests.inversion.world import BRISK, CONCEPT, Notebook, Solo
+from tests.closure import ROOT
+from tests.inversion.stage_process import complete, make_project
+from tests.inversion.tiny_training import CONCEPT, RECIPE, RecordingCallbacks, assert_same, open_tiny
+from tests.inversion.tiny_training import run as run_on_cpu
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
@@ -26,116 +34,132 @@ def run(
     folder: Path,
     curated: Path,
     *,
-    graph: bool = True,
-    ahead: int = 1,
-    micro_batch: int | None = None,
-    checkpointing: bool | None = False,
     precision: str = "no",
-    deterministic: bool = True,
-    notebook: Notebook | None = None,
+    callbacks: RecordingCallbacks | None = None,
+    resumed: TrainState | None = None,
+    micro_batch: int | str = "auto",
+    checkpointing: bool | str = False,
     **recipe: object,
-) -> State:
-    """=> the state after a training on the GPU."""
-    runtime = Runtime(device="cuda", threads=1, deterministic=deterministic)
-    device = machine.configure_torch(runtime)
-    backbone = open_backbone(Model(base=str(folder)), CONCEPT, device, machine.DTYPES[precision])
-    how, unmet = hasten(backbone, 100, runtime)
-    assert unmet is None
-    assert (how.graph, how.ahead) == (True, 1)
-    speed = {"micro_batch": micro_batch, "gradient_checkpointing": checkpointing, "graph": graph, "ahead": ahead}
-    return teach(
+) -> TrainState:
+    """Train on the GPU."""
+    runtime = Runtime(device="cuda", threads=1, micro_batch=micro_batch, gradient_checkpointing=checkpointing)
+    device = configure_torch(runtime)
+    backbone = open_backbone(Model(base=str(folder)), CONCEPT, device, DTYPES[precision])
+    assert apply_kernels(backbone, runtime, 100) == []
+    return training.train(
         backbone,
         CONCEPT,
-        Train(**{**BRISK, "mixed_precision": precision, **recipe}),
-        examples(curated),
-        how=replace(how, **speed),
-        crew=Solo(),
-        found=None,
-        around=(notebook or Notebook()).surroundings(),
-    )
+        Train(**{**RECIPE, "mixed_precision": precision, **recipe}),
+        runtime,
+        curated_images(curated),
+        accelerator=Accelerator(),
+        callbacks=callbacks or RecordingCallbacks(),
+        resumed=resumed,
+    ).state
 
 
-def near(one: State, other: State, tolerance: float = 1e-4) -> None:
-    """AdamW takes steps of one size where a gradient is next to nothing: single numbers may differ, not their mean."""
-    assert np.abs(one.vectors - other.vectors).mean() < tolerance
-    np.testing.assert_allclose(one.losses, other.losses, rtol=10 * tolerance)
+def assert_near(one: TrainState, other: TrainState, tolerance: float = 1e-4) -> None:
+    """AdamW normalizes tiny gradients, so single values may differ more than their mean."""
+    assert (one.vectors - other.vectors).abs().mean() < tolerance
+    losses = (torch.tensor(state.train_losses) for state in (one, other))
+    torch.testing.assert_close(*losses, rtol=10 * tolerance, atol=0)
 
 
 @pytest.mark.parametrize(("precision", "tolerance"), [("no", 1e-4), ("fp16", 1e-3), ("bf16", 5e-3)])
-def test_a_graph_computes_what_its_function_computes(folder: Path, curated: Path, precision: str, tolerance: float):
-    near(*(run(folder, curated, graph=graph, precision=precision) for graph in (False, True)), tolerance)
-
-
-def test_the_same_bytes_twice_in_every_micro_batch(folder: Path, curated: Path):
-    for micro_batch in (1, 3, 4):
-        states = [run(folder, curated, micro_batch=micro_batch, precision="fp16") for _ in range(2)]
-        assert np.array_equal(states[0].vectors, states[1].vectors)
-
-
-@pytest.mark.parametrize("graph", [False, True])
-@pytest.mark.parametrize("precision", ["no", "fp16"])
-def test_a_step_ahead_changes_not_one_byte(
-    folder: Path, curated: Path, precision: str, graph: bool, monkeypatch: pytest.MonkeyPatch
+def test_graph_computes_what_its_function_computes(
+    folder: Path, curated: Path, precision: str, tolerance: float, monkeypatch: pytest.MonkeyPatch
 ):
-    """In half precision the scale doubles after every other step, until the gradients overflow."""
-    monkeypatch.setattr(optimizer, "GROWTH_STEPS", 2)
-    monkeypatch.setattr(optimizer, "NORMAL_RANGE", 2.0**40)
-    options = {"precision": precision, "graph": graph, "snapshot_every": 2, "max_gradient_norm": 1.0, "steps": 40}
-    waited, ran = (run(folder, curated, ahead=ahead, **options) for ahead in (0, 1))
-    assert (waited.overflows > 0) == (precision == "fp16")
-    for name, value in vars(waited).items():
-        assert np.array_equal(np.asarray(getattr(ran, name)), np.asarray(value)), name
+    graphed = run(folder, curated, precision=precision)
+    monkeypatch.setattr(
+        training, "DiffusionLoss", lambda backbone, size, graph: DiffusionLoss(backbone, size, graph=False)
+    )
+    assert_near(run(folder, curated, precision=precision), graphed, tolerance)
 
 
-def test_nothing_waits_for_the_device_while_a_step_is_launched(
-    folder: Path, curated: Path, monkeypatch: pytest.MonkeyPatch
-):
-    launch = loop._launch
+@pytest.mark.parametrize("micro_batch", [1, 3, 4])
+def test_two_runs_have_the_same_bytes(folder: Path, curated: Path, micro_batch: int):
+    assert_same(*(run(folder, curated, micro_batch=micro_batch, precision="fp16") for _ in range(2)))
 
-    def watched(*inputs: object, **others: object) -> object:
-        torch.cuda.set_sync_debug_mode("error")
+
+def test_overflow_skips_no_update_and_checkpoints_resume(folder: Path, curated: Path, monkeypatch: pytest.MonkeyPatch):
+    """The scale doubles after every other step, until the gradients overflow."""
+    monkeypatch.setattr(optimizer, "GROWTH_INTERVAL", 2)
+    monkeypatch.setattr(optimizer, "MAX_SCALE", 2.0**40)
+    callbacks, options = RecordingCallbacks(), {"precision": "fp16", "snapshot_every": 2, "steps": 40}
+    state = run(folder, curated, callbacks=callbacks, **options)
+    assert state.scale.overflows > 0
+    assert len(state.train_losses) == 40
+    assert_same(run(folder, curated, resumed=callbacks.saved[25], **options), state)
+
+
+def test_launch_of_a_step_does_not_wait_for_the_device(folder: Path, curated: Path, monkeypatch: pytest.MonkeyPatch):
+    gradient = DiffusionLoss.gradient
+    calls = []
+
+    def watched(self: DiffusionLoss, *inputs: object) -> torch.Tensor:
+        calls.append(None)
+        torch.cuda.set_sync_debug_mode("error" if len(calls) > 2 else "default")  # after the captures
         try:
-            return launch(*inputs, **others)
+            return gradient(self, *inputs)
         finally:
             torch.cuda.set_sync_debug_mode("default")
 
-    monkeypatch.setattr(loop, "_launch", watched)
-    run(folder, curated, precision="fp16", micro_batch=3, max_gradient_norm=1.0, max_vector_norm=1.5)
+    monkeypatch.setattr(DiffusionLoss, "gradient", watched)
+    run(folder, curated, precision="fp16", micro_batch=2)
 
 
-def test_recomputed_activations_can_be_captured(folder: Path, curated: Path):
-    near(*(run(folder, curated, checkpointing=checkpointing) for checkpointing in (False, True)))
+def test_gradient_checkpointing_is_captured(folder: Path, curated: Path):
+    assert_near(*(run(folder, curated, checkpointing=checkpointing) for checkpointing in (False, True)))
 
 
-def test_the_word_is_that_of_the_cpu(folder: Path, curated: Path):
-    from tests.inversion.world import opened
-    from tests.inversion.world import run as on_the_cpu
-
-    near(run(folder, curated), on_the_cpu(opened(folder), curated))
+def test_embedding_equals_that_of_the_cpu(folder: Path, curated: Path):
+    assert_near(run(folder, curated), run_on_cpu(open_tiny(folder), curated).state)
 
 
-def test_progress_is_drawn_beside_the_graph(folder: Path, curated: Path):
-    notebook = Notebook()
-    run(folder, curated, notebook=notebook, progress_every=3, precision="fp16")
-    assert sorted(notebook.pictures) == [0, 3, 6]
-    assert notebook.pictures[0].std() > 1
+def test_previews_are_drawn_between_graphs(folder: Path, curated: Path):
+    callbacks = RecordingCallbacks()
+    run(folder, curated, callbacks=callbacks, progress_every=3, precision="fp16")
+    assert sorted(callbacks.previews) == [0, 3, 6]
+    assert callbacks.previews[0].std() > 1
 
 
-def test_when_memory_runs_out_the_micro_batch_is_halved_and_the_word_is_the_same(folder: Path, curated: Path):
-    """Half of the memory that the whole batch takes."""
+def test_micro_batch_is_halved_when_memory_runs_out(folder: Path, curated: Path):
+    """The limit is half of the memory that the full batch takes."""
     recipe = {"batch_size": 4096, "steps": 2, "flip": False}
     gc.collect()
     torch.cuda.empty_cache()
     before = torch.cuda.memory_reserved()
     torch.cuda.reset_peak_memory_stats()
-    whole = run(folder, curated, **recipe)
-    half = before + (torch.cuda.max_memory_reserved() - before) / 2
-    gc.collect()  # a trainer and its graphs hold each other
+    full = run(folder, curated, **recipe)
+    limit = before + (torch.cuda.max_memory_reserved() - before) / 2
+    gc.collect()  # the backbone and its graphs refer to each other
     torch.cuda.empty_cache()
     try:
-        torch.cuda.set_per_process_memory_fraction(half / torch.cuda.get_device_properties(0).total_memory)
-        small = run(folder, curated, checkpointing=None, **recipe)
+        torch.cuda.set_per_process_memory_fraction(limit / torch.cuda.get_device_properties(0).total_memory)
+        small = run(folder, curated, checkpointing="auto", **recipe)
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
     assert small.micro_batch < 4096
-    near(small, whole)
+    assert_near(small, full)
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+def test_two_gpus_learn_the_same_embedding(folder: Path, tmp_path: Path):
+    """By `accelerate launch`, as a user starts it; the exit code counts."""
+    projects = [make_project(tmp_path / name, folder, runtime={"device": "cuda"}) for name in ("one", "two")]
+    complete(projects[0])
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes=2", "--multi_gpu"]
+    flags = ["--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no"]
+    done = subprocess.run(
+        [*launcher, *flags, "-m", "stages.train"],
+        cwd=projects[1],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("train: learned: ") == 1
+    name = "data/embedding/learned_embeds.safetensors"
+    one, two = (load_file(project / name)["<critter>"] for project in projects)
+    torch.testing.assert_close(one, two, rtol=0, atol=1e-4)

@@ -1,193 +1,173 @@
-"""The loop in one process on the tiny model: what it learns, keeps, repeats and refuses."""
+"""The training loop on the tiny model: what it learns, keeps, repeats and refuses."""
 
-import copy
+import json
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from safetensors.numpy import save_file
-from safetensors.torch import load_file
+from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from stages import UserError
-from stages.inversion.checkpoint import State
+from stages.inversion import optimizer
 from stages.inversion.loop import PausedError
-from stages.inversion.objective import curve
-from stages.models.stable_diffusion import StableDiffusion
-from tests.inversion.world import CONCEPT, Notebook, opened, run
+from stages.inversion.train import Result
+from tests.inversion.tiny_training import (
+    CONCEPT,
+    RecordingCallbacks,
+    assert_same,
+    open_tiny,
+    patch_predict,
+    run,
+)
 from tests.tiny import tiny_model
+
+INTERVALS = {"progress_every": 3, "snapshot_every": 2}
 
 
 @pytest.fixture(scope="module")
-def straight(folder: Path, curated: Path) -> tuple[State, Notebook]:
-    """A run without any disturbance, with everything that it told."""
-    notebook = Notebook()
-    return run(opened(folder), curated, notebook=notebook, progress_every=3, snapshot_every=2), notebook
+def uninterrupted(folder: Path, curated: Path) -> tuple[Result, RecordingCallbacks]:
+    callbacks = RecordingCallbacks()
+    return run(open_tiny(folder), curated, callbacks=callbacks, **INTERVALS), callbacks
 
 
-def test_the_objective_falls_and_everything_is_told(straight: tuple[State, Notebook]):
-    state, notebook = straight
-    values = [value.relative for value in curve(state.cells, state.reference)]
+def test_validation_loss_falls_and_everything_is_logged(uninterrupted: tuple[Result, RecordingCallbacks]):
+    state, callbacks = uninterrupted[0].state, uninterrupted[1]
+    values = [relative.value for relative in state.curve()]
     assert values[0] == 1.0
     assert min(values) < 0.999
-    assert state.evaluated == [0, 2, 4, 6]
-    assert [step for step, values in notebook.logged if "loss" in values] == [1, 2, 3, 4, 5, 6]
-    assert [step for step, values in notebook.logged if "objective" in values] == [0, 2, 4, 6]
-    assert sorted(notebook.pictures) == [0, 3, 6]
-    assert state.snapped == [2, 4, 6]
-    assert len(state.losses) == len(state.norms) == state.step == 6
+    assert state.validated == [0, 2, 4, 6]
+    assert [step for step, values in callbacks.logged if "loss" in values] == [1, 2, 3, 4, 5, 6]
+    assert [step for step, values in callbacks.logged if "validation_loss" in values] == [0, 2, 4, 6]
+    assert sorted(callbacks.previews) == [0, 3, 6]
+    assert state.snapshot_steps == [2, 4, 6]
+    assert len(state.train_losses) == len(state.norms) == state.step == 6
 
 
-def test_the_word_that_is_kept_is_the_best_and_not_the_last(folder: Path, curated: Path):
-    """A model that goes astray for the evaluations after the third one."""
+def test_test_batch_has_the_images_of_the_validation_batch_and_other_noise(
+    uninterrupted: tuple[Result, RecordingCallbacks],
+):
+    result = uninterrupted[0]
+    best = result.state.curve()[result.state.validated.index(result.state.best_step)]
+    assert result.test != best
+    assert result.test.value == pytest.approx(best.value, abs=0.05)
 
-    def change(backbone: StableDiffusion) -> None:
-        predict, evaluations = backbone.predict, []
 
-        def astray(*inputs: torch.Tensor) -> torch.Tensor:
-            predicted = predict(*inputs)
-            if not torch.is_grad_enabled():
-                evaluations.append(None)
-            return predicted + (5.0 if not torch.is_grad_enabled() and len(evaluations) > 3 else 0.0)
-
-        backbone.predict = astray
-
-    state = run(opened(folder), curated, change=change)
-    whole = run(opened(folder), curated, steps=4)
+def test_best_embedding_is_kept_and_not_the_last(folder: Path, curated: Path):
+    """The model gets worse after the validation at step 4: three validations and the reference precede it."""
+    backbone = open_tiny(folder)
+    patch_predict(backbone, lambda p, calls, with_grad: p if with_grad or calls < 4 else p + 5.0)
+    state = run(backbone, curated).state
     assert (state.best_step, state.step) == (4, 6)
-    assert np.array_equal(state.best, whole.vectors)
-    assert not np.array_equal(state.best, state.vectors)
+    assert torch.equal(state.best, run(open_tiny(folder), curated, steps=4).state.vectors)
+    assert not torch.equal(state.best, state.vectors)
 
 
-def test_only_the_word_changes(folder: Path, curated: Path):
-    backbone = opened(folder)
-    before = {name: value.clone() for name, value in backbone.denoiser.state_dict().items()}
-    before |= {name: value.clone() for name, value in backbone.text_encoder.state_dict().items()}
+def test_only_the_embedding_changes(folder: Path, curated: Path):
+    backbone = open_tiny(folder)
+    modules = (backbone.denoiser, backbone.text_encoder)
+    before = [{name: value.clone() for name, value in module.state_dict().items()} for module in modules]
     run(backbone, curated, steps=2)
-    after = backbone.denoiser.state_dict() | backbone.text_encoder.state_dict()
-    assert all(torch.equal(value, after[name]) for name, value in before.items())
+    for module, old in zip(modules, before, strict=True):
+        assert all(torch.equal(value, old[name]) for name, value in module.state_dict().items())
 
 
 @pytest.mark.parametrize("stop_at", [0, 1, 3, 5])
-def test_stopped_and_gone_on_is_the_same_as_straight_through(
-    folder: Path, curated: Path, straight: tuple[State, Notebook], stop_at: int
+def test_stopped_and_resumed_equals_uninterrupted(
+    folder: Path, curated: Path, uninterrupted: tuple[Result, RecordingCallbacks], stop_at: int
 ):
-    whole, told = straight
-    options = {"progress_every": 3, "snapshot_every": 2}
-    first = Notebook(stop_at=stop_at)
-    with pytest.raises(PausedError) as pause:
-        run(opened(folder), curated, notebook=first, **options)
-    assert pause.value.step == stop_at == first.saved[0].step
-    second = Notebook()
-    state = run(opened(folder), curated, found=copy.deepcopy(first.saved[0]), notebook=second, **options)
-    for name, value in vars(whole).items():
-        assert np.array_equal(np.asarray(getattr(state, name)), np.asarray(value)), name
-    drawn = first.pictures | second.pictures
-    assert all(np.array_equal(drawn[step], told.pictures[step]) for step in told.pictures)
+    first, second = RecordingCallbacks(stop_at=stop_at), RecordingCallbacks()
+    with pytest.raises(PausedError) as paused:
+        run(open_tiny(folder), curated, callbacks=first, **INTERVALS)
+    assert paused.value.step == stop_at == first.saved[-1].step
+    result = run(open_tiny(folder), curated, resumed=first.saved[-1], callbacks=second, **INTERVALS)
+    assert_same(result.state, uninterrupted[0].state)
+    assert result.test == uninterrupted[0].test
+    previews = first.previews | second.previews
+    assert all(np.array_equal(previews[step], image) for step, image in uninterrupted[1].previews.items())
 
 
-@pytest.mark.parametrize("micro_batch", [1, 2])
-def test_the_micro_batch_changes_no_draw_and_hardly_a_bit(
-    folder: Path, curated: Path, straight: tuple[State, Notebook], micro_batch: int
+def test_micro_batch_changes_rounding_only(
+    folder: Path, curated: Path, uninterrupted: tuple[Result, RecordingCallbacks]
 ):
-    state = run(opened(folder), curated, micro_batch=micro_batch)
-    np.testing.assert_allclose(state.vectors, straight[0].vectors, atol=1e-5)
+    for micro_batch in (1, 2):
+        state = run(open_tiny(folder), curated, micro_batch=micro_batch).state
+        torch.testing.assert_close(state.vectors, uninterrupted[0].state.vectors, rtol=0, atol=1e-5)
 
 
-def test_a_run_that_goes_on_keeps_the_micro_batch_that_it_began_with(folder: Path, curated: Path):
-    notebook = Notebook(stop_at=2)
-    with pytest.raises(PausedError):
-        run(opened(folder), curated, notebook=notebook, micro_batch=1)
-    state = run(opened(folder), curated, found=notebook.saved[0], micro_batch=4)
-    assert np.array_equal(state.vectors, run(opened(folder), curated, micro_batch=1).vectors)
+def test_resumed_run_keeps_its_micro_batch(folder: Path, curated: Path):
+    callbacks = RecordingCallbacks()
+    full = run(open_tiny(folder), curated, callbacks=callbacks, micro_batch=1).state
+    resumed = run(open_tiny(folder), curated, resumed=callbacks.saved[2], micro_batch=4).state
+    assert torch.equal(resumed.vectors, full.vectors)
 
 
 def test_early_stopping_ends_the_run(folder: Path, curated: Path):
     options = {"early_stopping": "plateau", "early_stopping_patience": 4, "early_stopping_fall": 0.5, "steps": 40}
-    state = run(opened(folder), curated, **options)
+    state = run(open_tiny(folder), curated, **options).state
     assert 4 <= state.step < 40
-    assert state.evaluated[-1] == state.step
+    assert state.validated[-1] == state.step
 
 
-def burst(times: set[int]) -> object:
-    """=> a change of the model after which the predictions of these calls (with gradient) are infinite."""
-
-    def change(backbone: StableDiffusion) -> None:
-        predict, calls = backbone.predict, []
-
-        def broken(*inputs: torch.Tensor) -> torch.Tensor:
-            predicted = predict(*inputs)
-            if predicted.requires_grad:
-                calls.append(None)
-            return predicted * (float("inf") if predicted.requires_grad and len(calls) - 1 in times else 1.0)
-
-        backbone.predict = broken
-
-    return change
+def overflow_at(calls: set[int]) -> object:
+    """Make the predictions of these calls with gradient infinite."""
+    return lambda predicted, call, with_grad: predicted * torch.inf if with_grad and call in calls else predicted
 
 
-def test_an_overflow_loses_no_update_and_applies_none(folder: Path, curated: Path, straight: tuple[State, Notebook]):
-    """The scale is a power of two, so that after two overflows the word is that of a run without, to the last bit."""
-    state = run(opened(folder), curated, change=burst({1, 2}), mixed_precision="fp16")
-    calm = run(opened(folder), curated, mixed_precision="fp16")
-    assert (state.overflows, state.scale) == (2, 2.0**14)
-    assert (state.step, len(state.losses)) == (6, 6)
-    assert np.array_equal(state.vectors, calm.vectors)
-    assert np.array_equal(calm.vectors, straight[0].vectors)
+@pytest.mark.parametrize("calls", [{0}, {1, 2}, {3, 4, 5}, {1, 4}, {5}, {5, 6}], ids=str)
+def test_overflow_skips_no_update_and_every_checkpoint_resumes(
+    folder: Path, curated: Path, calls: set[int], monkeypatch: pytest.MonkeyPatch
+):
+    """The scale is a power of two, so after overflows the embedding equals that of a run without, to the last bit."""
+    monkeypatch.setattr(optimizer, "GROWTH_INTERVAL", 3)
+    options = {"mixed_precision": "fp16", "snapshot_every": 2}
+    backbone, callbacks = open_tiny(folder), RecordingCallbacks()
+    patch_predict(backbone, overflow_at(calls))
+    state = run(backbone, curated, callbacks=callbacks, **options).state
+    without = run(open_tiny(folder), curated, **options).state
+    assert state.scale.overflows == len(calls)
+    assert_same(state, without, ignore=("scale",))
+    for saved in callbacks.saved[::3]:
+        assert_same(run(open_tiny(folder), curated, resumed=saved, **options).state, without, ignore=("scale",))
 
 
-def test_in_full_precision_an_infinite_loss_ends_the_run_with_advice(folder: Path, curated: Path):
-    with pytest.raises(UserError, match=r"the gradient of step 3 \(timesteps .*\) is not a number; lower"):
-        run(opened(folder), curated, change=burst({3}))
+def test_infinite_loss_in_full_precision_ends_the_run(folder: Path, curated: Path):
+    backbone = open_tiny(folder)
+    patch_predict(backbone, overflow_at({3}))
+    with pytest.raises(UserError, match=r"the gradient of step 3 \(timesteps .*\) contains NaN or Inf; lower"):
+        run(backbone, curated)
 
 
-def test_latents_that_are_not_numbers_are_named_before_anything_is_learnt(folder: Path, curated: Path):
-    def change(backbone: StableDiffusion) -> None:
-        encode, calls = backbone.encode, []
-
-        def broken(pictures: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-            mean, std = encode(pictures)
-            calls.append(None)
-            mean[1, 0, 0, 0] = float("nan")
-            return mean, std
-
-        backbone.encode = broken
-
-    with pytest.raises(UserError, match=r"the latents of .*train/01\.png are not numbers: .*exclude the picture"):
-        run(opened(folder), curated, change=change)
-
-
-def test_weights_that_are_not_numbers_end_the_run_in_a_sentence(folder: Path, curated: Path, tmp_path: Path):
+def test_vae_that_returns_nan_is_reported_with_the_image(folder: Path, curated: Path, tmp_path: Path):
     model = shutil.copytree(folder, tmp_path / "model")
     file = model / "vae" / "diffusion_pytorch_model.safetensors"
-    weights = {name: value.numpy().copy() for name, value in load_file(file).items()}
-    weights["encoder.conv_in.weight"][:] = np.nan
-    save_file(weights, file)
-    with pytest.raises(UserError, match="the model's VAE cannot encode it"):
-        run(opened(model), curated)
+    weights = load_file(file)
+    save_file(weights | {"encoder.conv_in.weight": torch.full_like(weights["encoder.conv_in.weight"], torch.nan)}, file)
+    with pytest.raises(UserError, match=r"train/00\.png contain NaN or Inf: .*cannot encode it; exclude the image"):
+        run(open_tiny(model), curated)
 
 
 @pytest.mark.parametrize("damage", ["cut", "size"])
-def test_a_picture_that_cannot_be_used_is_named(folder: Path, curated: Path, tmp_path: Path, damage: str):
-    from PIL import Image
-
-    pictures = shutil.copytree(curated, tmp_path / "curated")
-    file = pictures / "train" / "01.png"
+def test_unusable_image_is_reported(folder: Path, curated: Path, tmp_path: Path, damage: str):
+    images = shutil.copytree(curated, tmp_path / "curated")
+    file = images / "train" / "01.png"
     if damage == "cut":
         file.write_bytes(file.read_bytes()[:100])
     else:
         Image.new("RGB", (64, 64)).save(file)
-    with pytest.raises(UserError, match=r"train/01\.png .*run `dvc repro curate` again"):
-        run(opened(folder), pictures)
+    with pytest.raises(UserError, match=r"train/01\.png .*run `dvc repro -f curate`"):
+        run(open_tiny(folder), images)
 
 
-def test_whatever_it_starts_from_a_word_is_compared_with_the_initializer_word(folder: Path, curated: Path):
-    word = run(opened(folder), curated, steps=2)
-    random = run(opened(folder, CONCEPT.model_copy(update={"initialization": "random"})), curated, steps=2)
-    assert np.array_equal(random.reference, word.reference)
-    assert np.array_equal(word.cells[0], word.reference)
-    assert not np.array_equal(random.cells[0], random.reference)
+def test_reference_is_the_initializer_token_for_every_start(folder: Path, curated: Path):
+    word = run(open_tiny(folder), curated, steps=2).state
+    concept = CONCEPT.model_copy(update={"initialization": "random"})
+    random = run(open_tiny(folder, concept), curated, concept=concept, steps=2).state
+    assert torch.equal(random.reference, word.reference)
+    assert torch.equal(word.validation[0], word.reference)
+    assert not torch.equal(random.validation[0], random.reference)
 
 
 @pytest.mark.parametrize(
@@ -199,13 +179,13 @@ def test_whatever_it_starts_from_a_word_is_compared_with_the_initializer_word(fo
     ],
     ids=["several vectors", "random", "phrase"],
 )
-def test_every_kind_of_word_is_learnt(folder: Path, curated: Path, options: dict):
+def test_every_vector_is_trained(folder: Path, curated: Path, options: dict):
     concept = CONCEPT.model_copy(update=options)
-    backbone = opened(folder, concept)
-    before = backbone.initial_vectors(0).numpy()
-    state = run(backbone, curated, concept=concept, steps=2, captions=["a {}", "the {}"])
+    backbone = open_tiny(folder, concept)
+    before = backbone.initial_vectors(0)
+    state = run(backbone, curated, concept=concept, steps=2, captions=["a {}", "the {}"]).state
     assert state.vectors.shape == (concept.vectors, 32)
-    assert (np.abs(state.vectors - before).max(axis=1) > 1e-4).all(), "every vector of the word must be trained"
+    assert ((state.vectors - before).abs().amax(dim=1) > 1e-4).all()
 
 
 @pytest.mark.parametrize(
@@ -220,36 +200,26 @@ def test_every_kind_of_word_is_learnt(folder: Path, curated: Path, options: dict
         {"lr_scheduler": "cosine"},
         {"max_gradient_norm": 1e-6, "adam_epsilon": 1e-3},
     ],
+    ids=str,
 )
-def test_every_choice_has_an_effect(folder: Path, curated: Path, straight: tuple[State, Notebook], options: dict):
-    state = run(opened(folder), curated, **options)
-    assert not np.array_equal(state.vectors, straight[0].vectors)
+def test_every_param_has_an_effect(
+    folder: Path, curated: Path, uninterrupted: tuple[Result, RecordingCallbacks], options: dict
+):
+    state = run(open_tiny(folder), curated, **options).state
+    assert not torch.equal(state.vectors, uninterrupted[0].state.vectors)
 
 
 @pytest.mark.parametrize("prediction_type", ["v_prediction", "sample"])
-def test_models_of_other_predictions_learn_too(curated: Path, tmp_path: Path, prediction_type: str):
-    backbone = opened(tiny_model(tmp_path / "model", prediction_type))
+def test_other_prediction_types_learn(curated: Path, tmp_path: Path, prediction_type: str):
+    backbone = open_tiny(tiny_model(tmp_path / "model", prediction_type))
     assert backbone.schedule.prediction_type == prediction_type
-    state = run(backbone, curated, steps=20, validation_every=5)
-    assert min(value.relative for value in curve(state.cells, state.reference)) < 1.0
+    state = run(backbone, curated, steps=20, validation_every=5).state
+    assert min(relative.value for relative in state.curve()) < 1.0
 
 
-def test_without_held_out_pictures_the_training_pictures_are_judged_with_noise_of_their_own(
-    folder: Path, curated: Path, tmp_path: Path
-):
-    import json
-
-    pictures = shutil.copytree(curated, tmp_path / "curated")
-    index = json.loads((pictures / "index.json").read_text())
-    (pictures / "index.json").write_text(json.dumps(index | {"holdout": []}))
-    state = run(opened(folder), pictures, steps=2)
-    assert state.cells[0].shape == (3 * 2,)
-
-
-def test_more_processes_than_samples_are_refused(folder: Path, curated: Path, monkeypatch: pytest.MonkeyPatch):
-    from tests.inversion import world
-
-    monkeypatch.setattr(world.Solo, "num_processes", 5)
-    monkeypatch.setattr(world.Solo, "__init__", lambda self: setattr(self, "num_processes", 5))
-    with pytest.raises(UserError, match="5 processes cannot share a batch of 4; launch fewer"):
-        run(opened(folder), curated)
+def test_without_held_out_images_the_training_images_validate(folder: Path, curated: Path, tmp_path: Path):
+    images = shutil.copytree(curated, tmp_path / "curated")
+    index = json.loads((images / "index.json").read_text())
+    (images / "index.json").write_text(json.dumps(index | {"holdout": []}))
+    state = run(open_tiny(folder), images, steps=2).state
+    assert state.validation[0].shape == (3 * 2,)

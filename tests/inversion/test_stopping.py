@@ -1,8 +1,10 @@
-"""When to stop, by hand-made curves."""
+"""Early stopping on curves with known answers."""
 
 import numpy as np
 import pytest
+import torch
 
+from stages.inversion.checkpoint import TrainState
 from stages.inversion.params import Train
 from stages.inversion.stopping import dvar, plateau, should_stop
 
@@ -19,13 +21,13 @@ STEPS = list(range(0, 400, 40))
         ([1.0, 0.8, 0.81, 0.83, 0.82], True),
         ([1.0, 0.9], False),
     ],
-    ids=["falls", "flat", "falls too little", "falls enough", "rises", "too early to say"],
+    ids=["falls", "flat", "falls too little", "falls enough", "rises", "too short"],
 )
 def test_plateau(values: list[float], stops: bool):
     assert plateau(STEPS[: len(values)], values, patience=120, fall=0.002) is stops
 
 
-def test_dvar_stops_when_the_window_is_calm_and_not_before_it_is_full():
+def test_dvar_stops_when_the_variance_of_a_full_window_is_low():
     steps = list(range(0, 1000, 10))
     curve = [0.7 + 0.3 * np.exp(-step / 60) for step in steps]
     first = next(i for i in range(1, 100) if dvar(steps[:i], curve[:i], window=310, threshold=0.15))
@@ -36,11 +38,15 @@ def test_dvar_stops_when_the_window_is_calm_and_not_before_it_is_full():
     assert not any(dvar(steps[:i], noise[:i], window=310, threshold=0.15) for i in range(1, 100))
 
 
-def test_the_papers_own_numbers_are_the_defaults():
+def test_defaults_are_the_numbers_of_the_paper():
     recipe = Train()
     assert (recipe.early_stopping_window, recipe.early_stopping_threshold, recipe.early_stopping) == (310, 0.15, "off")
 
 
-def test_off_never_stops():
-    assert not should_stop(Train(), STEPS, [1.0] * len(STEPS))
-    assert should_stop(Train(early_stopping="plateau"), STEPS, [1.0] * len(STEPS))
+@pytest.mark.parametrize(
+    ("rule", "step", "stops"), [("off", 360, False), ("plateau", 360, True), ("plateau", 361, False)]
+)
+def test_rule_is_applied_only_after_a_validation(rule: str, step: int, stops: bool):
+    state = TrainState(*torch.zeros(3, 1, 4).unbind(), micro_batch=4, step=step, reference=torch.ones(6))
+    state.validated, state.validation = STEPS, [torch.ones(6)] * len(STEPS)
+    assert should_stop(Train(early_stopping=rule), state) is stops

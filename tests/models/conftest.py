@@ -1,12 +1,11 @@
-"""One tiny model on disk for the whole room."""
+"""One tiny model on disk for all tests of the package."""
 
 from pathlib import Path
 
 import pytest
 
-from stages.models.params import Concept
 from stages.models.stable_diffusion import StableDiffusion
-from tests.inversion.world import CONCEPT, opened
+from tests.inversion.tiny_training import CONCEPT, open_tiny
 from tests.tiny import tiny_model
 
 
@@ -17,10 +16,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def backbone(folder: Path) -> StableDiffusion:
-    return opened(folder)
+    return open_tiny(folder)
 
 
 @pytest.fixture
-def threefold(folder: Path) -> StableDiffusion:
-    """The same with a word of three vectors."""
-    return opened(folder, Concept(**CONCEPT.model_dump() | {"vectors": 3}))
+def three_vectors(folder: Path) -> StableDiffusion:
+    return open_tiny(folder, CONCEPT.model_copy(update={"vectors": 3}))

@@ -1,51 +1,51 @@
-"""What only changes speed: kernels and compilation."""
-
-from pathlib import Path
+"""The choice of kernels and compilation, and the fallback where kernels cannot run."""
 
 import pytest
 import torch
 
-from stages.models.acceleration import REGIONAL_PAYS_STEPS, choose_attention, choose_kernels, take
-from tests.inversion.world import opened
+from stages.common.runtime import Runtime
+from stages.models.acceleration import REGIONAL_PAYS_STEPS, apply_kernels, choose_kernels
+from stages.models.stable_diffusion import StableDiffusion
 
-CPU, CUDA = torch.device("cpu"), torch.device("cuda")
-
-
-def test_xformers_that_cannot_run_is_told_in_a_sentence_and_pytorch_goes_on():
-    """No xformers runs in half precision without a GPU: it is missing, or has no such kernel."""
-    kind, said = choose_attention("xformers", CPU, torch.float16)
-    assert kind == "auto"
-    assert said.startswith("`runtime.attention: xformers` cannot run here (")
-    assert said.endswith("the usual attention is taken")
-    assert choose_attention("auto", CPU, torch.float16) == ("auto", None)
-
-
-def test_kernels_that_cannot_run_are_told_in_a_sentence_and_pytorch_goes_on(folder: Path):
-    backbone = opened(folder)
-    before = [type(module) for module in backbone.denoiser.modules()]
-    said = take(backbone.denoiser, backbone.text_encoder, "auto", fused=True, exact=True)
-    assert said.startswith("`runtime.fused_kernels` cannot run here (they need an NVIDIA GPU")
-    assert [type(module) for module in backbone.denoiser.modules()] == before
-    assert take(backbone.denoiser, backbone.text_encoder, "auto", fused=False, exact=True) is None
+CPU, CUDA, MANY = torch.device("cpu"), torch.device("cuda"), REGIONAL_PAYS_STEPS
 
 
 @pytest.mark.parametrize(
-    ("steps", "kind"),
-    [(2000, "off"), (REGIONAL_PAYS_STEPS, "regional")],
+    ("runtime", "device", "steps", "expected"),
+    [
+        ({}, CUDA, MANY, ("off", True)),
+        ({}, CPU, MANY, ("off", False)),
+        ({"fused_kernels": False}, CUDA, 2000, ("off", False)),
+        ({"fused_kernels": False}, CUDA, MANY, ("regional", False)),
+        ({"fused_kernels": False, "compile": "off"}, CUDA, MANY, ("off", False)),
+        ({"compile": "full"}, CUDA, 1, ("full", False)),
+        ({"compile": "regional", "fused_kernels": True}, CUDA, 1, ("regional", False)),
+    ],
+    ids=str,
 )
-def test_compilation_has_to_earn_its_warm_up(steps: int, kind: str):
-    assert choose_kernels("auto", False, CUDA, steps) == (kind, False, None)
-    assert choose_kernels("auto", False, CPU, steps) == ("off", False, None)
-    assert choose_kernels("off", False, CUDA, steps) == ("off", False, None)
+def test_fused_kernels_and_compilation_exclude_each_other(
+    runtime: dict, device: torch.device, steps: int, expected: tuple[str, bool]
+):
+    assert choose_kernels(Runtime(**runtime), device, steps) == expected
 
 
-def test_what_the_compiler_fuses_is_left_to_it():
-    many = REGIONAL_PAYS_STEPS
-    assert choose_kernels("auto", "auto", CUDA, many) == ("off", True, None)
-    assert choose_kernels("auto", "auto", CPU, many) == ("off", False, None)
-    assert choose_kernels("full", "auto", CUDA, many) == ("full", False, None)
-    assert choose_kernels("regional", True, CUDA, many) == (
-        "regional",
-        False,
-        "`runtime.compile: regional` leaves no room for `runtime.fused_kernels`, which are left out",
-    )
+@pytest.mark.parametrize(
+    ("runtime", "start", "end"),
+    [
+        ({"attention": "xformers"}, "`runtime.attention: xformers` cannot run here (", "PyTorch's attention is used"),
+        ({"fused_kernels": True}, "`runtime.fused_kernels` cannot run here (they need an NVIDIA GPU", "are used"),
+    ],
+    ids=["xformers", "fused kernels"],
+)
+def test_kernels_that_cannot_run_give_a_warning(backbone: StableDiffusion, runtime: dict, start: str, end: str):
+    """No xformers is installed, or it has no kernel for half precision on a CPU."""
+    backbone.dtype = torch.float16
+    before = [type(module) for module in backbone.denoiser.modules()]
+    (warning,) = apply_kernels(backbone, Runtime(**runtime), 100)
+    assert warning.startswith(start)
+    assert warning.endswith(end)
+    assert [type(module) for module in backbone.denoiser.modules()] == before
+
+
+def test_default_runtime_gives_no_warning(backbone: StableDiffusion):
+    assert apply_kernels(backbone, Runtime(), 100) == []

@@ -1,4 +1,4 @@
-"""The machine: devices by name, threads by count."""
+"""Devices by name, and threads by count."""
 
 import os
 
@@ -7,24 +7,24 @@ import torch
 
 from stages import UserError
 from stages.common.runtime import Runtime
-from stages.models.device import pick, ready
+from stages.models.device import configure_torch, select_device
 
 
-def test_a_device_that_is_not_here_is_refused():
-    assert pick("cpu") == torch.device("cpu")
-    here = {"mps": torch.backends.mps.is_available(), "cuda": torch.cuda.is_available()}
-    missing = next(name for name in here if not here[name])
-    with pytest.raises(UserError, match=f"`runtime.device` is {missing}, but PyTorch finds none"):
-        pick(missing)
+def test_missing_device_is_refused():
+    assert select_device("cpu") == torch.device("cpu")
+    available = {"mps": torch.backends.mps.is_available(), "cuda": torch.cuda.is_available()}
+    missing = next(name for name in available if not available[name])
+    with pytest.raises(UserError, match=f"`runtime.device` is {missing}, but PyTorch finds no such device"):
+        select_device(missing)
 
 
 @pytest.mark.parametrize("processes", [1, 2, 1000])
-def test_threads_are_the_cores_divided_among_the_processes(processes: int):
+def test_processes_share_the_cores(processes: int):
     before = torch.get_num_threads()
     try:
-        assert ready(Runtime(device="cpu"), processes=processes) == torch.device("cpu")
+        assert configure_torch(Runtime(device="cpu"), processes=processes) == torch.device("cpu")
         assert torch.get_num_threads() == max(1, len(os.sched_getaffinity(0)) // processes)
-        ready(Runtime(device="cpu", threads=1, deterministic=False))
+        configure_torch(Runtime(device="cpu", threads=1, deterministic=False))
         assert torch.get_num_threads() == 1
     finally:
         torch.use_deterministic_algorithms(False)

@@ -1,4 +1,4 @@
-"""The kernels of our own give what PyTorch's give: on a GPU as they are, else in Triton's interpreter."""
+"""Fused kernels and modules compute what PyTorch's compute: on a GPU compiled, else in Triton's interpreter."""
 
 import copy
 
@@ -6,160 +6,153 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 from transformers import CLIPTextConfig, CLIPTextModel
 from transformers.activations import QuickGELUActivation
 
-pytest.importorskip("triton", reason="needs Triton, which there is for Linux")
+pytest.importorskip("triton", reason="Triton is installed only on Linux")
 
-from stages.models.fused import attention, layer_norm, norm, pointwise
-from stages.models.fused.modules import fuse, fuse_text
-from stages.models.fused.residual import PairedLinear, Residual, Up
-from stages.models.fused.text import Layer
-from stages.models.fused.transformer import Block, Transformer
+from stages.models.fused import attention, group_norm, layer_norm, pointwise
+from stages.models.fused.clip import FusedClipLayer
+from stages.models.fused.modules import FusedUNet, check, fuse_text_encoder, fuse_unet
+from stages.models.fused.resnet import ConcatLinear, FusedResnetBlock, FusedUpBlock
+from stages.models.fused.transformer import FusedTransformer2D, FusedTransformerBlock
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 LAST = torch.channels_last
 
 
 @pytest.fixture(autouse=True)
-def whole_digits(monkeypatch: pytest.MonkeyPatch):
-    """PyTorch's convolutions take TF32 by themselves, and a matrix product does not."""
+def float32_convolutions(monkeypatch: pytest.MonkeyPatch):
+    """Turn off TF32, which PyTorch uses for convolutions by default, but not for matrix products."""
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
 
 
-def distance(one: torch.Tensor, other: torch.Tensor) -> float:
-    """=> relative to the other's length."""
-    return float((one.detach().float() - other.detach().float()).norm() / other.detach().float().norm())
-
-
-def drawn(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+def randn(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
     generator = torch.Generator().manual_seed(sum(shape))
     return torch.randn(*shape, generator=generator).to(DEVICE, dtype)
+
+
+def distance(x: torch.Tensor, reference: torch.Tensor) -> float:
+    """Return the distance of two tensors relative to the norm of the reference."""
+    x, reference = x.detach().float(), reference.detach().float()
+    return float((x - reference).norm() / reference.norm())
+
+
+def assert_close(fused, reference, inputs, grads, *, tolerance=1e-5, grad_tolerance=None) -> None:
+    """Compare outputs, and the gradients with respect to the inputs for given gradients of the outputs."""
+    grad_tolerance = grad_tolerance or tolerance
+    fused, reference, grads = (x if isinstance(x, tuple) else (x,) for x in (fused, reference, grads))
+    assert all(distance(x, y) < tolerance for x, y in zip(fused, reference, strict=True))
+    d_fused, d_reference = (torch.autograd.grad(y, inputs, grads) for y in (fused, reference))
+    assert all(distance(x, y) < grad_tolerance for x, y in zip(d_fused, d_reference, strict=True))
 
 
 @pytest.mark.parametrize(("channels", "groups"), [(20, 2), (32, 4), (12, 4), (96, 1)])
 @pytest.mark.parametrize("silu", [True, False])
 @pytest.mark.parametrize("shifted", [True, False])
-@pytest.mark.parametrize("own", [None, 7])
-def test_a_norm_is_pytorchs(channels: int, groups: int, silu: bool, shifted: bool, own: int | None):
-    """Far from zero, where squares cancel; with a width that is no power of two; of one picture, or of two side by
-    side that part a group."""
-    x = (3 * drawn(2, channels, 7, 5) + 20).contiguous(memory_format=LAST).requires_grad_()
-    shift = drawn(2, channels) if shifted else None
-    weight, bias, slope = drawn(channels), drawn(channels + 1)[1:], drawn(2, channels, 7, 5)
-    parts = (x, None) if own is None else (x[:, :own], x[:, own:])
-    ours = norm.GroupNorm.apply(*parts, shift, weight, bias, groups, 1e-5, silu)
-    theirs = F.group_norm(x if shift is None else x + shift[:, :, None, None], groups, weight, bias, 1e-5)
-    theirs = F.silu(theirs) if silu else theirs
-    assert distance(ours, theirs) < 1e-5
-    assert distance(*(torch.autograd.grad(y, x, slope)[0] for y in (ours, theirs))) < 1e-5
+@pytest.mark.parametrize("channels_x", [None, 7])
+def test_group_norm_equals_pytorch(channels: int, groups: int, silu: bool, shifted: bool, channels_x: int | None):
+    """The mean is large, so that squares cancel; 7 channels of x split a group between x and skip."""
+    x = (3 * randn(2, channels, 7, 5) + 20).contiguous(memory_format=LAST).requires_grad_()
+    shift = randn(2, channels) if shifted else None
+    weight, bias = randn(channels), randn(channels + 1)[1:]
+    inputs = (x, None) if channels_x is None else (x[:, :channels_x], x[:, channels_x:])
+    fused = group_norm.GroupNorm.apply(*inputs, shift, weight, bias, groups, 1e-5, silu)
+    reference = F.group_norm(x if shift is None else x + shift[:, :, None, None], groups, weight, bias, 1e-5)
+    reference = F.silu(reference) if silu else reference
+    assert_close(fused, reference, x, randn(2, channels, 7, 5))
 
 
-def test_a_gate_is_pytorchs():
-    x, slope = drawn(3, 5, 2 * 1030).requires_grad_(), drawn(3, 5, 1030)
+def test_geglu_equals_pytorch():
+    x = randn(3, 5, 2 * 1030).requires_grad_()
     value, gate = x.chunk(2, -1)
-    ours, theirs = pointwise.Gate.apply(x), value * F.gelu(gate)
-    assert distance(ours, theirs) < 1e-6
-    assert distance(*(torch.autograd.grad(y, x, slope)[0] for y in (ours, theirs))) < 1e-6
+    assert_close(pointwise.GEGLU.apply(x), value * F.gelu(gate), x, randn(3, 5, 1030), tolerance=1e-6)
 
 
-def test_a_quick_gate_is_transformers():
-    x, slope = (3 * drawn(5, 1030)).requires_grad_(), drawn(5, 1030)
-    ours, theirs = pointwise.QuickGelu.apply(x), QuickGELUActivation()(x)
-    assert distance(ours, theirs) < 1e-6
-    assert distance(*(torch.autograd.grad(y, x, slope)[0] for y in (ours, theirs))) < 1e-6
+def test_quick_gelu_equals_transformers():
+    x = (3 * randn(5, 1030)).requires_grad_()
+    assert_close(pointwise.QuickGELU.apply(x), QuickGELUActivation()(x), x, randn(5, 1030), tolerance=1e-6)
 
 
-@pytest.mark.parametrize("act", ["quick_gelu", "gelu"])
-def test_a_text_encoder_says_what_it_did_before_it_was_fused(act: str):
-    torch.manual_seed(0)
-    sizes = {"hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 2, "num_attention_heads": 3}
-    plain = CLIPTextModel(CLIPTextConfig(vocab_size=50, hidden_act=act, **sizes))
-    plain = plain.requires_grad_(False).eval().to(DEVICE)
-    fused = copy.deepcopy(plain)
-    fuse_text(fused)
-    assert [type(module) for module in fused.modules()].count(Layer) == 2
-    words = drawn(2, 7, 24).requires_grad_()
-    ids = torch.arange(14, device=DEVICE).view(2, 7)
-    said = []
-    for model in (fused, plain):
-        model.set_input_embeddings(Spoken(words))
-        said.append(model(input_ids=ids).last_hidden_state)
-    assert distance(*said) < 1e-5
-    assert distance(*(torch.autograd.grad(y, words, drawn(2, 7, 24))[0] for y in said)) < 1e-5
+def test_linear_of_concatenation_equals_pytorch():
+    x, weight, bias = randn(2, 5, 12).requires_grad_(), randn(6, 12), randn(6)
+    fused = ConcatLinear.apply(x[..., :8], x[..., 8:], weight, bias)
+    assert_close(fused, F.linear(x, weight, bias), x, randn(2, 5, 6), tolerance=1e-6)
 
 
-class Spoken(torch.nn.Module):
-    """An embedding that says the same whatever it is asked."""
-
-    def __init__(self, words: torch.Tensor) -> None:
-        super().__init__()
-        self.words = words
-
-    def forward(self, ids: torch.Tensor) -> torch.Tensor:
-        return self.words
-
-
-def test_a_linear_layer_of_two_parts_is_that_of_the_whole():
-    whole, weight, bias = drawn(2, 5, 12).requires_grad_(), drawn(6, 12), drawn(6)
-    ours, theirs = PairedLinear.apply(whole[..., :8], whole[..., 8:], weight, bias), F.linear(whole, weight, bias)
-    assert distance(ours, theirs) < 1e-6
-    slope = drawn(2, 5, 6)
-    assert distance(*(torch.autograd.grad(y, whole, slope)[0] for y in (ours, theirs))) < 1e-6
-
-
-def test_a_sum_takes_any_layout():
-    a, b, bias = drawn(2, 6, 3, 5).requires_grad_(), drawn(2, 6, 3, 5).contiguous(memory_format=LAST), drawn(6)
-    slope = drawn(2, 12, 3, 5)[:, 3:9]
-    ours = pointwise.Sum.apply(a, b, bias)
-    assert distance(ours, a + b + bias[:, None, None]) < 1e-6
-    assert torch.equal(torch.autograd.grad(ours, a, slope)[0], slope)
+def test_residual_add_takes_any_memory_format():
+    a, b, bias = randn(2, 6, 3, 5).requires_grad_(), randn(2, 6, 3, 5).contiguous(memory_format=LAST), randn(6)
+    grad = randn(2, 12, 3, 5)[:, 3:9]
+    fused = pointwise.ResidualAdd.apply(a, b, bias)
+    assert_close(fused, a + b + bias[:, None, None], a, grad, tolerance=1e-6, grad_tolerance=1e-9)
 
 
 @pytest.mark.parametrize("added", [True, False])
-def test_a_layer_norm_of_a_sum_is_pytorchs(added: bool):
-    """Its stream goes on, past the norm and through it."""
-    a, b = (3 * drawn(2, 150, 40) + 20).requires_grad_(), drawn(2, 150, 40).requires_grad_() if added else None
-    weight, bias, past, through = drawn(40), drawn(41)[1:], drawn(2, 150, 40), drawn(2, 150, 40) + 1
-    ours = layer_norm.AddNorm.apply(a, b, weight, bias, 1e-5)
+def test_add_layer_norm_equals_pytorch(added: bool):
+    a = (3 * randn(2, 150, 40) + 20).requires_grad_()
+    b = randn(2, 150, 40).requires_grad_() if added else None
+    weight, bias, grads = randn(40), randn(41)[1:], (randn(2, 150, 40), randn(2, 150, 40) + 1)
     stream = a + b if added else a
-    theirs = stream, F.layer_norm(stream, (40,), weight, bias, 1e-5)
-    assert all(distance(one, other) < 1e-5 for one, other in zip(ours, theirs, strict=True))
-    inputs = (a, b) if added else (a,)
-    mine, known = (torch.autograd.grad(y, inputs, (past, through)) for y in (ours, theirs))
-    assert all(distance(one, other) < 1e-5 for one, other in zip(mine, known, strict=True))
+    reference = stream, F.layer_norm(stream, (40,), weight, bias, 1e-5)
+    fused = layer_norm.AddLayerNorm.apply(a, b, weight, bias, 1e-5)
+    assert_close(fused, reference, (a, b) if added else (a,), grads)
 
 
 @pytest.mark.parametrize(
-    ("queries", "keys", "width"), [(150, 77, 40), (64, 128, 64), (130, None, 20), (300, 20, 40), (70, None, 80)]
+    ("queries", "keys", "head_dim"), [(150, 77, 40), (64, 128, 64), (130, None, 20), (300, 20, 40), (70, None, 80)]
 )
-def test_attention_is_pytorchs(queries: int, keys: int | None, width: int, monkeypatch: pytest.MonkeyPatch):
-    """Packed for themselves or for others; blocks that the sizes fill and that they do not; heads whose width is no
-    power of two; few keys, for which the queries are shared."""
-    monkeypatch.setattr(attention, "PROGRAMS", 24)
-    own, others = (2, queries, 3, 3, width), (2, keys, 2, 3, width)
-    shapes = [own] if keys is None else [(2, queries, 3, width), others]
-    packed = [drawn(*shape, dtype=torch.float16).requires_grad_() for shape in shapes]
-    slope = drawn(2, queries, 3, width)
-    ours = attention.Attention.apply(packed[0], None if keys is None else packed[1])
-    theirs = attention.standard(packed[0].float(), None if keys is None else packed[1].float())
-    assert distance(ours, theirs) < 1e-3
-    mine, known = (torch.autograd.grad(y, packed, slope.to(y.dtype)) for y in (ours, theirs))
-    assert all(distance(a, b) < 2e-3 for a, b in zip(mine, known, strict=True))
+def test_attention_equals_pytorch(queries: int, keys: int | None, head_dim: int, monkeypatch: pytest.MonkeyPatch):
+    """Self- and cross-attention, partial blocks, padded heads, and queries split among programs."""
+    monkeypatch.setattr(attention, "TARGET_PROGRAMS", 24)
+    shapes = [(2, queries, 3, head_dim), (2, keys, 2, 3, head_dim)] if keys else [(2, queries, 3, 3, head_dim)]
+    packed = [randn(*shape, dtype=torch.float16).requires_grad_() for shape in shapes]
+    kv = [] if keys else [None]
+    fused = attention.FlashAttention.apply(*packed, *kv).float()
+    reference = attention.sdpa(*(x.float() for x in packed), *kv)
+    assert_close(
+        fused, reference, packed, randn(2, queries, 3, head_dim).half().float(), tolerance=1e-3, grad_tolerance=2e-3
+    )
 
 
-def test_queries_are_shared_where_there_are_few_keys():
-    """Whole blocks of queries, all of them, and none twice."""
-    assert attention.share(4096, 128, 64) == (512, 8)
-    assert attention.share(4096, 128, 2048) == (4096, 1)
-    assert attention.share(100, 128, 2) == (128, 1)
+@pytest.mark.parametrize(
+    ("dtype", "head_dim", "kernels"),
+    [(torch.float16, 64, True), (torch.float16, 136, False), (torch.float32, 40, False)],
+)
+def test_deterministic_attention_uses_kernels_where_they_apply(dtype: torch.dtype, head_dim: int, kernels: bool):
+    out = attention.deterministic(randn(1, 5, 3, 2, head_dim, dtype=dtype).requires_grad_(), None)
+    assert (out.grad_fn.name() == "FlashAttentionBackward") == kernels
 
 
-@pytest.mark.parametrize("linear", [True, False])
-@pytest.mark.parametrize("checkpointing", [True, False])
-def test_a_denoiser_predicts_what_it_did_before_it_was_fused(linear: bool, checkpointing: bool):
+def test_queries_are_split_when_there_are_few_keys():
+    assert attention.split_queries(4096, 128, 64) == (512, 8)
+    assert attention.split_queries(4096, 128, 2048) == (4096, 1)
+    assert attention.split_queries(100, 128, 2) == (128, 1)
+
+
+def test_check_runs_a_kernel():
+    check(torch.device(DEVICE))
+
+
+@pytest.mark.parametrize("activation", ["quick_gelu", "gelu"])
+def test_text_encoder_output_is_unchanged(activation: str):
     torch.manual_seed(0)
-    plain = UNet2DConditionModel(
+    sizes = {"hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 2, "num_attention_heads": 3}
+    config = CLIPTextConfig(vocab_size=50, bos_token_id=1, eos_token_id=2, hidden_act=activation, **sizes)
+    plain = CLIPTextModel(config).requires_grad_(False).eval().to(DEVICE)
+    fused = copy.deepcopy(plain)
+    fuse_text_encoder(fused)
+    assert [type(module) for module in fused.modules()].count(FusedClipLayer) == 2
+    embeddings, outputs = randn(2, 7, 24).requires_grad_(), []
+    for model in (fused, plain):
+        model.get_input_embeddings().register_forward_hook(lambda *_: embeddings)
+        outputs.append(model(input_ids=torch.arange(14, device=DEVICE).view(2, 7)).last_hidden_state)
+    assert_close(*outputs, embeddings, randn(2, 7, 24))
+
+
+def tiny_unet(**options: object) -> UNet2DConditionModel:
+    torch.manual_seed(0)
+    unet = UNet2DConditionModel(
         sample_size=8,
         block_out_channels=(32, 64),
         down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
@@ -168,19 +161,52 @@ def test_a_denoiser_predicts_what_it_did_before_it_was_fused(linear: bool, check
         attention_head_dim=4,
         layers_per_block=1,
         norm_num_groups=8,
-        use_linear_projection=linear,
+        **options,
     )
-    plain = plain.requires_grad_(False).eval().to(DEVICE, memory_format=LAST)
-    fused = copy.deepcopy(plain)
-    fuse(fused, attention.exact)
-    kinds = [type(module) for module in fused.modules()]
-    assert kinds.count(Residual) == 8
-    assert kinds.count(Up) == 2
-    assert kinds.count(Transformer) == kinds.count(Block) == 4
-    if checkpointing:
-        fused.enable_gradient_checkpointing()
-        fused.train()
-    latents, context = drawn(2, 4, 8, 8), drawn(2, 9, 16).requires_grad_()
-    said = [model(latents, torch.tensor([3, 700], device=DEVICE), context).sample for model in (fused, plain)]
-    assert distance(*said) < 1e-5
-    assert distance(*(torch.autograd.grad(y, context, drawn(2, 4, 8, 8))[0] for y in said)) < 1e-4
+    return unet.requires_grad_(False).eval().to(DEVICE, memory_format=LAST)
+
+
+def assert_unets_close(fused: torch.nn.Module, plain: torch.nn.Module) -> None:
+    latents, timesteps = randn(2, 4, 8, 8), torch.tensor([3, 700], device=DEVICE)
+    context = randn(2, 9, 16).requires_grad_()
+    outputs = [model(latents, timesteps, context, return_dict=False)[0] for model in (fused, plain)]
+    assert_close(*outputs, context, randn(2, 4, 8, 8), grad_tolerance=1e-4)
+
+
+@pytest.mark.parametrize("linear", [True, False])
+def test_unet_output_is_unchanged(linear: bool):
+    plain = tiny_unet(use_linear_projection=linear)
+    unet = copy.deepcopy(plain)
+    fused = fuse_unet(unet, attention.deterministic)
+    assert isinstance(fused, FusedUNet)
+    assert fused.unet is unet
+    classes = [type(module) for module in fused.modules()]
+    assert classes.count(FusedResnetBlock) == 8
+    assert classes.count(FusedUpBlock) == 2
+    assert classes.count(FusedTransformer2D) == classes.count(FusedTransformerBlock) == 4
+    assert_unets_close(fused, plain)
+
+
+def test_gradient_checkpointing_reaches_fused_blocks():
+    plain, recomputed = tiny_unet(), []
+    fused = fuse_unet(copy.deepcopy(plain), attention.deterministic)
+
+    def recompute(module: torch.nn.Module, *inputs: torch.Tensor) -> torch.Tensor:
+        recomputed.append(type(module))
+        return checkpoint(module, *inputs, use_reentrant=False, preserve_rng_state=False)
+
+    fused.enable_gradient_checkpointing(recompute)
+    assert_unets_close(fused.train(), plain)
+    # diffusers never recomputes the first ResNet block of the middle.
+    assert recomputed.count(FusedResnetBlock) == 7
+    assert recomputed.count(FusedTransformerBlock) == 4
+
+
+def test_transformers_that_are_not_covered_stay():
+    plain = tiny_unet(only_cross_attention=True)
+    unet = copy.deepcopy(plain)
+    assert fuse_unet(unet, attention.deterministic) is unet
+    classes = [type(module) for module in unet.modules()]
+    assert classes.count(FusedResnetBlock) == 8
+    assert FusedTransformer2D not in classes
+    assert_unets_close(unet, plain)

@@ -1,37 +1,45 @@
-"""Progress pictures: diffusers' DDIM by another hand, and a function of the word alone."""
+"""Previews equal diffusers' pipeline with DDIM, and depend on the embedding only."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from diffusers import DDIMScheduler, DDPMScheduler
+from diffusers import DDIMScheduler, StableDiffusionPipeline
 
-from stages.models.preview import preview, step
-from stages.models.schedule import Schedule
-from tests.inversion.world import opened
-from tests.models.test_schedule import BETAS
+from stages.models.noise import normal
+from stages.models.preview import GUIDANCE, STEPS, preview
+from tests.inversion.tiny_training import open_tiny
+from tests.tiny import tiny_model
 
 SHAPE = (4, 8, 8)
 
 
-@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction", "sample"])
-def test_a_step_is_that_of_diffusers(prediction_type: str):
-    ddim = DDIMScheduler(**BETAS, prediction_type=prediction_type, clip_sample=False, timestep_spacing="trailing")
-    ddim.set_timesteps(20)
-    ours = Schedule(DDPMScheduler(**BETAS).alphas_cumprod, prediction_type)
-    noisy, predicted = torch.randn(2, 1, *SHAPE, generator=torch.Generator().manual_seed(0))
-    times = [*ddim.timesteps.tolist(), None]
-    for i in (0, 7, 19):
-        expected = ddim.step(predicted, times[i], noisy).prev_sample
-        torch.testing.assert_close(step(ours, noisy, predicted, times[i], times[i + 1]), expected, rtol=1e-4, atol=1e-5)
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
+def test_preview_equals_the_pipeline_of_diffusers(tmp_path: Path, prediction_type: str):
+    model = tiny_model(tmp_path / "model", prediction_type)
+    vectors = torch.randn(1, 32, generator=torch.Generator().manual_seed(0))
+    pipeline = StableDiffusionPipeline.from_pretrained(model, safety_checker=None, requires_safety_checker=False)
+    pipeline.load_textual_inversion({"<critter>": vectors}, token="<critter>")
+    pipeline.scheduler = DDIMScheduler.from_config(
+        pipeline.scheduler.config, set_alpha_to_one=True, timestep_spacing="trailing"
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    expected = pipeline(
+        "a photo of a <critter>",
+        latents=torch.from_numpy(normal(0, "render", 0, 0, (1, *SHAPE))),
+        num_inference_steps=STEPS,
+        guidance_scale=GUIDANCE,
+        output_type="np",
+    ).images[0]
+    image = preview(open_tiny(model), "a photo of a <critter>", vectors, SHAPE, 0)
+    assert (image.shape, image.dtype) == ((32, 32, 3), np.uint8)
+    assert np.abs(image - 255 * expected).max() <= 1
 
 
-def test_the_same_word_gives_the_same_picture_and_another_word_another(folder: Path):
-    backbone = opened(folder)
-    word = backbone.initial_vectors(0).numpy()
-    first = preview(backbone, "a photo of a <critter>", word, SHAPE, 0)
-    assert first.shape == (32, 32, 3)
-    assert first.dtype == np.uint8
-    assert np.array_equal(first, preview(opened(folder), "a photo of a <critter>", word, SHAPE, 0))
-    assert not np.array_equal(first, preview(backbone, "a photo of a <critter>", -9 * word, SHAPE, 0))
+def test_preview_depends_on_the_embedding_only(folder: Path):
+    backbone = open_tiny(folder)
+    vectors = backbone.initial_vectors(0)
+    first = preview(backbone, "a photo of a <critter>", vectors, SHAPE, 0)
+    assert np.array_equal(first, preview(open_tiny(folder), "a photo of a <critter>", vectors, SHAPE, 0))
+    assert not np.array_equal(first, preview(backbone, "a photo of a <critter>", -9 * vectors, SHAPE, 0))

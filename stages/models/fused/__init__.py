@@ -1,1 +1,1 @@
-"""The denoiser's bandwidth-bound pieces as kernels of our own, in Triton, for NVIDIA GPUs."""
+"""Triton kernels for the memory-bound parts of the UNet and the text encoder, on NVIDIA GPUs."""

@@ -1,90 +1,103 @@
-"""A sum and the layer norm of it in one pass, forwards and backwards.
+"""Residual addition and the layer norm after it, in one pass over memory, forward and backward.
 
-Between two layers of a transformer the stream of tokens gets what the last layer said, and the next layer hears its
-norm. Backwards, what reaches the stream past the layer and through it is added in the same pass, too.
+The backward pass adds the gradient of the residual stream and the gradient through the norm in the same pass.
 
-Legend: R tokens of all samples, E width of a token.
+Legend: E width of a token, PADDED the power of two at or above E, ROWS tokens of one program.
 """
 
 import torch
 import triton
 import triton.language as tl
+from torch import nn
 
-TILE, WARPS = 4096, 4
+TILE, WARPS = 4096, 4  # TILE is ROWS x PADDED
 
 
 @triton.jit
-def _add_norm_forward(
+def _add_layer_norm_forward(
     a, b, weight, bias, stream, y, moments, rows, width, eps: tl.constexpr,
     PADDED: tl.constexpr, ROWS: tl.constexpr, ADDED: tl.constexpr,
 ):  # fmt: skip
-    """Some tokens: their sum, its mean and deviation, its normalised values."""
+    """Store the sum of some tokens, its mean and reciprocal standard deviation, and its layer norm."""
     row, lane = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS), tl.arange(0, PADDED)
     keep = lane < width
-    inside, place = (row < rows)[:, None] & keep[None, :], row[:, None] * width + lane[None, :]
-    value = tl.load(a + place, inside, other=0.0).to(tl.float32)
+    inside, offset = (row < rows)[:, None] & keep[None, :], row[:, None] * width + lane[None, :]
+    value = tl.load(a + offset, inside, other=0.0).to(tl.float32)
     if ADDED:
-        value += tl.load(b + place, inside, other=0.0).to(tl.float32)
+        value += tl.load(b + offset, inside, other=0.0).to(tl.float32)
         value = value.to(stream.dtype.element_ty).to(tl.float32)
-        tl.store(stream + place, value, inside)
+        tl.store(stream + offset, value, inside)
     mean = tl.sum(value, 1) / width
     centred = tl.where(inside, value - mean[:, None], 0.0)
-    scale = tl.rsqrt(tl.sum(centred * centred, 1) / width + eps)
+    rstd = tl.rsqrt(tl.sum(centred * centred, 1) / width + eps)
     tl.store(moments + 2 * row, mean, row < rows)
-    tl.store(moments + 2 * row + 1, scale, row < rows)
-    gain = tl.load(weight + lane, keep, other=0.0).to(tl.float32)[None, :]
-    offset = tl.load(bias + lane, keep, other=0.0).to(tl.float32)[None, :]
-    tl.store(y + place, centred * scale[:, None] * gain + offset, inside)
+    tl.store(moments + 2 * row + 1, rstd, row < rows)
+    gamma = tl.load(weight + lane, keep, other=0.0).to(tl.float32)[None, :]
+    beta = tl.load(bias + lane, keep, other=0.0).to(tl.float32)[None, :]
+    tl.store(y + offset, centred * rstd[:, None] * gamma + beta, inside)
 
 
 @triton.jit
-def _add_norm_backward(
-    stream, weight, moments, past, dy, dx, rows, width, PADDED: tl.constexpr, ROWS: tl.constexpr
+def _add_layer_norm_backward(
+    stream, weight, moments, d_stream, dy, dx, rows, width, PADDED: tl.constexpr, ROWS: tl.constexpr
 ):  # fmt: skip
-    """Some tokens: the slope along their sum, of what went past the norm and of what went through it."""
+    """Store the gradient of the sum of some tokens: through the norm, plus `d_stream`."""
     row, lane = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS), tl.arange(0, PADDED)
     keep = lane < width
-    inside, place = (row < rows)[:, None] & keep[None, :], row[:, None] * width + lane[None, :]
+    inside, offset = (row < rows)[:, None] & keep[None, :], row[:, None] * width + lane[None, :]
     mean = tl.load(moments + 2 * row, row < rows, other=0.0)[:, None]
-    scale = tl.load(moments + 2 * row + 1, row < rows, other=0.0)[:, None]
-    value = (tl.load(stream + place, inside, other=0.0).to(tl.float32) - mean) * scale
-    gain = tl.load(weight + lane, keep, other=0.0).to(tl.float32)[None, :]
-    slope = tl.load(dy + place, inside, other=0.0).to(tl.float32) * gain
-    total = tl.sum(slope, 1)[:, None] / width
-    along = tl.sum(slope * value, 1)[:, None] / width
-    slope = scale * (slope - total - value * along) + tl.load(past + place, inside, other=0.0).to(tl.float32)
-    tl.store(dx + place, slope, inside)
+    rstd = tl.load(moments + 2 * row + 1, row < rows, other=0.0)[:, None]
+    value = (tl.load(stream + offset, inside, other=0.0).to(tl.float32) - mean) * rstd
+    gamma = tl.load(weight + lane, keep, other=0.0).to(tl.float32)[None, :]
+    grad = tl.load(dy + offset, inside, other=0.0).to(tl.float32) * gamma
+    mean_grad = tl.sum(grad, 1)[:, None] / width
+    mean_grad_value = tl.sum(grad * value, 1)[:, None] / width
+    grad = rstd * (grad - mean_grad - value * mean_grad_value)
+    grad = grad + tl.load(d_stream + offset, inside, other=0.0).to(tl.float32)
+    tl.store(dx + offset, grad, inside)
 
 
-class AddNorm(torch.autograd.Function):
-    """a (... E), b (... E) or None, the norm's weight and bias => a + b and its layer norm, both (... E).
+class AddLayerNorm(torch.autograd.Function):
+    """Compute the sum of a (... E) and b (... E) or None, and the sum's layer norm, both (... E).
 
-    No gradient reaches weight or bias: they are frozen.
+    The norm's weight and bias are frozen and get no gradient.
     """
 
     @staticmethod
     def forward(ctx, a, b, weight, bias, eps):
         a, b = a.contiguous(), None if b is None else b.contiguous()
         stream, y = a if b is None else torch.empty_like(a), torch.empty_like(a)
-        ctx.grid, ctx.sizes, ctx.shape = _shape(a)
+        ctx.grid, ctx.sizes, ctx.constants = _launch_config(a)
         moments = a.new_empty((ctx.sizes[0], 2), dtype=torch.float32)
         pointers = (a, a if b is None else b, weight, bias, stream, y, moments)
-        _add_norm_forward[ctx.grid](*pointers, *ctx.sizes, eps, **ctx.shape, ADDED=b is not None)
+        _add_layer_norm_forward[ctx.grid](*pointers, *ctx.sizes, eps, **ctx.constants, ADDED=b is not None)
         ctx.save_for_backward(stream, weight, moments)
         return stream, y
 
     @staticmethod
-    def backward(ctx, past, dy):
+    def backward(ctx, d_stream, dy):
         stream, weight, moments = ctx.saved_tensors
         dx = torch.empty_like(stream)
-        pointers = (stream, weight, moments, past.contiguous(), dy.contiguous(), dx)
-        _add_norm_backward[ctx.grid](*pointers, *ctx.sizes, **ctx.shape)
+        pointers = (stream, weight, moments, d_stream.contiguous(), dy.contiguous(), dx)
+        _add_layer_norm_backward[ctx.grid](*pointers, *ctx.sizes, **ctx.constants)
         return dx, dx if ctx.needs_input_grad[1] else None, None, None, None
 
 
-def _shape(x: torch.Tensor) -> tuple[tuple[int], tuple[int, int], dict]:
-    """=> the grid, tokens and width, and the constants of a kernel over the tokens of x (... E)."""
+class FusedAddLayerNorm(nn.Module):
+    """Add a residual and apply a frozen layer norm to the sum."""
+
+    def __init__(self, norm: nn.LayerNorm) -> None:
+        super().__init__()
+        self.norm = norm
+
+    def forward(self, x: torch.Tensor, residual: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return x + residual and its layer norm, all (... E)."""
+        return AddLayerNorm.apply(x, residual, self.norm.weight, self.norm.bias, self.norm.eps)
+
+
+def _launch_config(x: torch.Tensor) -> tuple[tuple[int], tuple[int, int], dict]:
+    """Return the grid, the number and width of the tokens of x (... E), and the constants of the kernels."""
     width = x.shape[-1]
-    rows, padded = x.numel() // width, triton.next_power_of_2(width)
-    some = max(1, TILE // padded)
-    return (triton.cdiv(rows, some),), (rows, width), {"PADDED": padded, "ROWS": some, "num_warps": WARPS}
+    tokens, padded = x.numel() // width, triton.next_power_of_2(width)
+    rows = max(1, TILE // padded)
+    return (triton.cdiv(tokens, rows),), (tokens, width), {"PADDED": padded, "ROWS": rows, "num_warps": WARPS}

@@ -1,6 +1,6 @@
-"""The denoiser's transformers on fused kernels: fewer, larger products, and no pass over memory between them.
+"""Replacements for diffusers' transformers: fewer and larger matrix products, and fused kernels between them.
 
-Legend: B batch, M tokens, L tokens of a caption, E width, H heads, D width of a head, N C H W picture of features.
+Legend: B batch, M tokens, L tokens of a caption, E width, N C H W feature map.
 """
 
 import torch
@@ -10,76 +10,76 @@ from torch import nn
 from torch.nn import functional as F
 
 from stages.models.fused import pointwise
-from stages.models.fused.attention import Attend
-from stages.models.fused.layer_norm import AddNorm
-from stages.models.fused.residual import Norm, per_pixel
+from stages.models.fused.attention import AttentionFunction
+from stages.models.fused.layer_norm import FusedAddLayerNorm
+from stages.models.fused.resnet import FusedGroupNorm, linear_1x1
 
 
-class Heard(nn.Module):
-    """What all blocks hear of the caption, their keys and values, by one product."""
+class CrossAttentionKV(nn.Module):
+    """Compute the cross-attention keys and values of all transformer blocks by one matrix product."""
 
     def __init__(self, blocks: list[BasicTransformerBlock]) -> None:
         super().__init__()
-        weights = [_joined(block.attn2.to_k, block.attn2.to_v) for block in blocks]
+        weights = [_concat_weights(block.attn2.to_k, block.attn2.to_v) for block in blocks]
         self.weight = nn.Parameter(torch.cat(weights), requires_grad=False)
         self._sizes = [len(weight) for weight in weights]
 
     def forward(self, context: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """The caption (B L E) => keys and values of each block (B L 2 x E')."""
+        """Return the packed keys and values (B L 2E') of each block for encoded captions (B L E)."""
         return F.linear(context, self.weight).split(self._sizes, -1)
 
 
-class Block(nn.Module):
-    """A transformer block: tokens hear each other, then the caption, then each thinks for itself."""
+class FusedTransformerBlock(nn.Module):
+    """Replace BasicTransformerBlock: self-attention, cross-attention, feed-forward.
 
-    def __init__(self, block: BasicTransformerBlock, place: int, attend: Attend) -> None:
+    `index` is the block's index into the tuple of cross-attention keys and values.
+    """
+
+    def __init__(self, block: BasicTransformerBlock, index: int, attention: AttentionFunction) -> None:
         super().__init__()
-        self.norms = nn.ModuleList([block.norm1, block.norm2, block.norm3])
-        joined = _joined(block.attn1.to_q, block.attn1.to_k, block.attn1.to_v)
-        self.joined = nn.Parameter(joined, requires_grad=False)
-        self.ask, self.say = block.attn2.to_q, nn.ModuleList([block.attn1.to_out[0], block.attn2.to_out[0]])
-        self.widen, self.narrow = block.ff.net[0].proj, block.ff.net[2]
-        self._place, self._heads, self._attend = place, block.attn1.heads, attend
+        self.add_norm1, self.add_norm2 = FusedAddLayerNorm(block.norm1), FusedAddLayerNorm(block.norm2)
+        self.add_norm3 = FusedAddLayerNorm(block.norm3)
+        qkv_weight = _concat_weights(block.attn1.to_q, block.attn1.to_k, block.attn1.to_v)
+        self.qkv_weight = nn.Parameter(qkv_weight, requires_grad=False)
+        self.to_q, self.to_out1, self.to_out2 = block.attn2.to_q, block.attn1.to_out[0], block.attn2.to_out[0]
+        self.ff_in, self.ff_out = block.ff.net[0].proj, block.ff.net[2]
+        self._index, self._heads, self._attention = index, block.attn1.heads, attention
 
-    def forward(self, x: torch.Tensor, heard: tuple[torch.Tensor, ...]) -> torch.Tensor:
-        """tokens (B M E), the caption as all blocks hear it => (B M E)."""
-        x, y = self._norm(0, x, None)
-        own = F.linear(y, self.joined).unflatten(-1, (3, self._heads, -1))
-        x, y = self._norm(1, x, self.say[0](self._attend(own, None).flatten(2)))
-        caption = heard[self._place].unflatten(-1, (2, self._heads, -1))
-        asked = self.ask(y).unflatten(-1, (self._heads, -1))
-        x, y = self._norm(2, x, self.say[1](self._attend(asked, caption).flatten(2)))
-        return x + self.narrow(pointwise.Gate.apply(self.widen(y)))
-
-    def _norm(self, which: int, x: torch.Tensor, said: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
-        of = self.norms[which]
-        return AddNorm.apply(x, said, of.weight, of.bias, of.eps)
+    def forward(self, x: torch.Tensor, cross_kv: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        """Compute the block's output (B M E) from x (B M E) and the keys and values of all cross-attentions."""
+        x, y = self.add_norm1(x)
+        qkv = F.linear(y, self.qkv_weight).unflatten(-1, (3, self._heads, -1))
+        x, y = self.add_norm2(x, self.to_out1(self._attention(qkv, None).flatten(2)))
+        kv = cross_kv[self._index].unflatten(-1, (2, self._heads, -1))
+        q = self.to_q(y).unflatten(-1, (self._heads, -1))
+        x, y = self.add_norm3(x, self.to_out2(self._attention(q, kv).flatten(2)))
+        return x + self.ff_out(pointwise.GEGLU.apply(self.ff_in(y)))
 
 
-class Transformer(nn.Module):
-    """Transformer blocks over the pixels, which stay channels-last all the way."""
+class FusedTransformer2D(nn.Module):
+    """Replace Transformer2DModel; hidden states stay channels-last throughout."""
 
-    gradient_checkpointing = False  # diffusers' `enable_gradient_checkpointing` sets it, and the function below
+    gradient_checkpointing = False  # diffusers' `enable_gradient_checkpointing` sets it and the function used below
 
-    def __init__(self, model: Transformer2DModel, blocks: list[Block]) -> None:
+    def __init__(self, model: Transformer2DModel, blocks: list[FusedTransformerBlock]) -> None:
         super().__init__()
-        self.norm, self.blocks = Norm(model.norm, silu=False), nn.ModuleList(blocks)
-        self.enter, self.leave = model.proj_in, model.proj_out
+        self.norm, self.blocks = FusedGroupNorm(model.norm, silu=False), nn.ModuleList(blocks)
+        self.proj_in, self.proj_out = model.proj_in, model.proj_out
 
     def forward(
         self, hidden_states: torch.Tensor, encoder_hidden_states: tuple[torch.Tensor, ...], **_: object
     ) -> tuple[torch.Tensor]:
-        """pixels (N C H W), the caption as all blocks hear it => (N C H W), alone in a tuple."""
+        """Return a tuple of the output (N C H W), for hidden states (N C H W) and cross-attention keys and values."""
         height, width = hidden_states.shape[2:]
-        x = per_pixel(self.enter, self.norm(hidden_states).permute(0, 2, 3, 1).flatten(1, 2))
+        x = linear_1x1(self.proj_in, self.norm(hidden_states).permute(0, 2, 3, 1).flatten(1, 2))
         for block in self.blocks:
             if self.gradient_checkpointing and torch.is_grad_enabled():
                 x = self._gradient_checkpointing_func(block, x, encoder_hidden_states)
             else:
                 x = block(x, encoder_hidden_states)
-        x = F.linear(x, self.leave.weight.flatten(1)).unflatten(1, (height, width)).permute(0, 3, 1, 2)
-        return (pointwise.Sum.apply(hidden_states, x, self.leave.bias),)
+        x = F.linear(x, self.proj_out.weight.flatten(1)).unflatten(1, (height, width)).permute(0, 3, 1, 2)
+        return (pointwise.ResidualAdd.apply(hidden_states, x, self.proj_out.bias),)
 
 
-def _joined(*layers: nn.Linear) -> torch.Tensor:
+def _concat_weights(*layers: nn.Linear) -> torch.Tensor:
     return torch.cat([layer.weight.detach() for layer in layers])

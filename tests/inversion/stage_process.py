@@ -1,7 +1,8 @@
-"""The whole stage in processes of its own, forked from one that has imported it: real signals, real files, no wait."""
+"""Run `stages.train` in processes of its own, forked from one that has imported it: real signals and files, no wait."""
 
 import contextlib
 import hashlib
+import json
 import multiprocessing
 import os
 import resource
@@ -10,10 +11,10 @@ import time
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from tests.inversion.world import draw
+from tests.inversion.tiny_training import draw_curated
 
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["stages.train", "tests.inversion.runs"])
+FORKS.set_forkserver_preload(["stages.train", "tests.inversion.stage_process"])
 
 RECIPE = {
     "steps": 30,
@@ -29,13 +30,11 @@ RUNTIME = {"trackers": [], "threads": 1, "checkpoint_seconds": 0, "device": "cpu
 OUTS = ("embedding", "train.json", "loss.csv", "validation.csv")
 
 
-def project(folder: Path, model: Path, *, runtime: dict | None = None, **recipe: object) -> Path:
-    """=> a folder in which `stages.train` can run."""
-    import json
-
+def make_project(folder: Path, model: Path, *, runtime: dict | None = None, **recipe: object) -> Path:
+    """Create a folder in which `stages.train` can run."""
     (folder / "starter").mkdir(parents=True, exist_ok=True)
     (folder / "starter" / "model").symlink_to(model)
-    draw(folder / "data" / "curated")
+    draw_curated(folder / "data" / "curated")
     sections = {
         "filter": {"class": "Critter"},
         "concept": {"placeholder_token": "<critter>", "initializer_token": "dragon"},
@@ -51,14 +50,14 @@ def project(folder: Path, model: Path, *, runtime: dict | None = None, **recipe:
 def start(
     folder: Path, *, environment: dict | None = None, file_limit: int | None = None, log: str = "log"
 ) -> BaseProcess:
-    """=> the stage, running in `folder`; what it says goes to the file `log` there."""
-    process = FORKS.Process(target=_enter, args=(folder, environment or {}, file_limit, log))
+    """Start the stage in `folder`, with its output in the file `log` there."""
+    process = FORKS.Process(target=_run, args=(folder, environment or {}, file_limit, log))
     process.start()
     return process
 
 
 def finish(process: BaseProcess, folder: Path, log: str = "log", seconds: float = 90) -> tuple[int, str]:
-    """=> exit code (negative: the signal) and everything that it said."""
+    """Wait for the process, and return its exit code (negative: a signal) and output."""
     process.join(seconds)
     if process.is_alive():
         process.kill()
@@ -67,13 +66,15 @@ def finish(process: BaseProcess, folder: Path, log: str = "log", seconds: float 
     return process.exitcode, (folder / log).read_text()
 
 
-def whole(folder: Path, **options: object) -> tuple[int, str]:
-    """=> exit code and words of a run that nobody disturbs."""
-    return finish(start(folder, **options), folder)
+def complete(folder: Path, **options: object) -> str:
+    """Run the stage to its end, and return its output."""
+    code, output = finish(start(folder, **options), folder)
+    assert code == 0, output
+    return output
 
 
 def outs(folder: Path) -> dict[str, str]:
-    """=> every out's file => the hash of its bytes."""
+    """Return the hash of every file of the outs."""
     files = [path for name in OUTS for path in [folder / "data" / name, *(folder / "data" / name).rglob("*")]]
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files if path.is_file()
@@ -81,12 +82,12 @@ def outs(folder: Path) -> dict[str, str]:
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """=> checkpoints, oldest first."""
+    """Return the checkpoints, oldest first."""
     return sorted((folder / ".scratch" / "train").glob("*/step-*.safetensors"))
 
 
-def wait_for(process: BaseProcess, folder: Path, step: int, saving: bool = False) -> None:
-    """Return when a checkpoint of `step` or a later one is there, or, with `saving`, while such a one is written."""
+def wait_for_step(process: BaseProcess, folder: Path, step: int, saving: bool = False) -> None:
+    """Wait for a checkpoint of `step` or later or, with `saving`, until such a checkpoint is being written."""
     pattern = "*/.step-*.tmp" if saving else "*/step-*.safetensors"
     while process.is_alive():
         for path in (folder / ".scratch" / "train").glob(pattern):
@@ -95,7 +96,16 @@ def wait_for(process: BaseProcess, folder: Path, step: int, saving: bool = False
         time.sleep(0 if saving else 0.001)
 
 
-def _enter(folder: Path, environment: dict, file_limit: int | None, log: str) -> None:
+def kill_at(folder: Path, step: int, saving: bool = False) -> None:
+    """Run the stage until `step`, and kill it."""
+    process = start(folder)
+    wait_for_step(process, folder, step, saving)
+    process.kill()
+    code, output = finish(process, folder)
+    assert code == -9, f"not killed at step {step}\n{output}"
+
+
+def _run(folder: Path, environment: dict, file_limit: int | None, log: str) -> None:
     os.chdir(folder)
     os.environ.update({"HF_HUB_OFFLINE": "1", "WANDB_MODE": "offline"} | environment)
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
@@ -105,6 +115,6 @@ def _enter(folder: Path, environment: dict, file_limit: int | None, log: str) ->
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, file_limit))
     from stages.train import main
 
-    with contextlib.ExitStack() as after:
-        after.callback(sys.stdout.flush)
+    with contextlib.ExitStack() as stack:
+        stack.callback(sys.stdout.flush)
         main()

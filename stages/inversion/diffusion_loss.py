@@ -1,0 +1,111 @@
+"""The diffusion loss of a batch, and its gradient with respect to the embedding; on CUDA one graph per micro-batch.
+
+Legend: B batch, V vectors of the embedding, D width, c h w latent.
+"""
+
+import functools
+
+import torch
+from torch.nn import functional as F
+
+from stages import UserError
+from stages.inversion.sampler import Batch
+from stages.models.backbone import Backbone
+from stages.models.cuda_graph import GraphedFunction, Tensors
+
+
+class DiffusionLoss:
+    """The mean squared error of the denoiser's predictions, computed `micro_batch` samples at a time."""
+
+    def __init__(self, backbone: Backbone, batch_size: int, *, graph: bool) -> None:
+        self._backbone, self._batch_size, self.device = backbone, batch_size, backbone.device
+        self._gradient = GraphedFunction(self._loss_and_gradient) if graph else self._loss_and_gradient
+        self._forward = GraphedFunction(self._losses) if graph else self._losses
+
+    def gradient(self, vectors: torch.Tensor, scale: float, batch: Batch, micro_batch: int) -> torch.Tensor:
+        """Return the loss and its gradient times `scale`, flattened together (1 + V D), on the device.
+
+        Both are sums over this process's samples, divided by the global batch size: the sum over micro-batches and
+        processes is the mean over the global batch. The call does not wait for the device.
+        """
+        vectors = vectors.to(self.device, non_blocking=True)
+        scale = torch.full((), scale, device=self.device)
+        parts = []
+        for start in range(0, len(batch), micro_batch):
+            loss, gradient = self._gradient(vectors, scale, *batch[start : start + micro_batch].tensors())
+            parts.append(torch.cat([loss[None], gradient.flatten()]))
+        return functools.reduce(torch.add, parts)
+
+    @torch.no_grad()
+    def losses(self, vectors: torch.Tensor, batch: Batch, micro_batch: int) -> torch.Tensor:
+        """Return the unweighted loss of every sample (B), on the CPU."""
+        vectors = vectors.to(self.device)
+        # Twice the micro-batch: without a backward pass it takes less memory than a training step.
+        parts = [batch[start : start + 2 * micro_batch] for start in range(0, len(batch), 2 * micro_batch)]
+        return torch.cat(
+            [torch.zeros(0), *(self._forward(vectors, *part.tensors())[0].float().cpu() for part in parts)]
+        )
+
+    def fit_micro_batch(
+        self, vectors: torch.Tensor, batch: Batch, validation: Batch, micro_batch: int, checkpointing: bool | str
+    ) -> int:
+        """Try a step and a validation pass with `micro_batch` samples; halve them until both fit into memory.
+
+        Gradient checkpointing `auto` is the last resort. Nothing is tried on a CPU: the OS kills the process there, so
+        there is no exception to catch.
+        """
+        if checkpointing is True:
+            self._backbone.enable_gradient_checkpointing()
+        if self.device.type == "cpu":
+            return micro_batch
+        batch, validation = batch.to(self.device), validation.to(self.device)
+        while not self._fits(vectors, batch, validation, micro_batch):
+            if micro_batch > 1:
+                micro_batch = (micro_batch + 1) // 2
+            elif checkpointing == "auto":
+                checkpointing = True
+                self._backbone.enable_gradient_checkpointing()
+            else:
+                raise UserError(
+                    "not one sample fits into memory; lower `curate.resolution`, set `train.mixed_precision: fp16`, "
+                    "allow `runtime.gradient_checkpointing`, or raise `runtime.memory_gib`."
+                )
+        return micro_batch
+
+    def _fits(self, vectors: torch.Tensor, batch: Batch, validation: Batch, micro_batch: int) -> bool:
+        try:
+            self.gradient(vectors, 1.0, batch, micro_batch)
+            self.losses(vectors, validation[: 2 * micro_batch], micro_batch)
+            if self.device.type == "cuda":
+                torch.cuda.synchronize()
+            return True
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+        # Outside the handler, because its traceback keeps the tensors alive.
+        for function in (self._gradient, self._forward):
+            if isinstance(function, GraphedFunction):
+                function.reset()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        return False
+
+    def _loss_and_gradient(self, vectors: torch.Tensor, scale: torch.Tensor, *batch: torch.Tensor) -> Tensors:
+        vectors = vectors.detach().requires_grad_()
+        (losses,) = self._losses(vectors, *batch)
+        loss = (losses * batch[-1]).sum() / self._batch_size
+        (gradient,) = torch.autograd.grad(loss * scale, vectors)
+        return loss.detach(), gradient
+
+    def _losses(self, vectors: torch.Tensor, *batch: torch.Tensor) -> Tensors:
+        latents, noise, timesteps, ids, _ = batch
+        schedule = self._backbone.schedule
+        noisy = schedule.add_noise(latents, noise, timesteps)
+        predicted = self._backbone.predict(noisy, timesteps, self._backbone.encode_prompt(ids, vectors))
+        target = schedule.target(latents, noise, timesteps)
+        return (F.mse_loss(predicted, target, reduction="none").flatten(1).mean(1),)
+
+
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Return whether memory ran out; a failed capture raises another error, with the cause as its context."""
+    return error is not None and (isinstance(error, torch.OutOfMemoryError) or is_out_of_memory(error.__context__))

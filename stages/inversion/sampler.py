@@ -1,0 +1,86 @@
+"""Draw the samples of a step: a pure function of the seed, the step and the sample's number.
+
+Legend: I images, B batch, L tokens of a caption, c h w latent.
+"""
+
+from dataclasses import dataclass, fields
+
+import torch
+
+from stages.inversion.dataset import LatentCache
+from stages.models.noise import generator, normal
+from stages.models.schedule import NoiseSchedule
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Latents and noise (B c h w), timesteps (B), caption ids (B L), loss weights (B)."""
+
+    latents: torch.Tensor
+    noise: torch.Tensor
+    timesteps: torch.Tensor
+    ids: torch.Tensor
+    weights: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.timesteps)
+
+    def __getitem__(self, samples: slice) -> "Batch":
+        return Batch(*(tensor[samples] for tensor in self.tensors()))
+
+    def tensors(self) -> list[torch.Tensor]:
+        return [getattr(self, field.name) for field in fields(self)]
+
+    def to(self, device: torch.device) -> "Batch":
+        """Copy to `device`; to a GPU from pinned memory, so that the copy does not block the host."""
+        if device.type != "cuda":
+            return Batch(*(tensor.to(device) for tensor in self.tensors()))
+        return Batch(*(tensor.pin_memory().to(device, non_blocking=True) for tensor in self.tensors()))
+
+
+class Sampler:
+    """Cached latents with noise, timesteps and captions; every epoch is a new permutation of the images."""
+
+    def __init__(
+        self,
+        cache: LatentCache,
+        ids: torch.Tensor,
+        schedule: NoiseSchedule,
+        *,
+        seed: int,
+        batch_size: int,
+        gamma: float | None,
+    ) -> None:
+        self._cache, self._ids, self._schedule = cache, ids, schedule.to("cpu")
+        self._seed, self._batch_size, self._gamma = seed, batch_size, gamma
+
+    def draw(self, step: int, samples: range) -> Batch:
+        """Draw the samples with these numbers of the global batch of `step`."""
+        drawn = [self._sample(step, sample) for sample in samples]
+        latents, noise, timesteps, captions = zip(*drawn, strict=True)
+        timesteps = torch.tensor(timesteps)
+        weights = torch.ones(len(drawn))
+        if self._gamma is not None:
+            weights = self._schedule.min_snr_weight(timesteps, self._gamma)
+        return Batch(torch.stack(latents), torch.stack(noise), timesteps, self._ids[list(captions)], weights)
+
+    def _sample(self, step: int, sample: int) -> tuple[torch.Tensor, torch.Tensor, int, int]:
+        seed, counter = self._seed, (step, sample)
+        image = self._image(step * self._batch_size + sample)
+        flip = self._cache.mirrored is not None and generator(seed, "flip", *counter).random() < 0.5
+        shape = tuple(self._cache.mean.shape[1:])
+        latents = self._cache.sample(image, torch.from_numpy(normal(seed, "posterior", *counter, shape)), flip)
+        noise = torch.from_numpy(normal(seed, "noise", *counter, shape))
+        timestep = int(generator(seed, "timestep", *counter).integers(self._schedule.timesteps))
+        captions = self._cache.captions[image]
+        return latents, noise, timestep, captions[generator(seed, "caption", *counter).integers(len(captions))]
+
+    def _image(self, count: int) -> int:
+        """Return the image of the sample that `count` samples precede."""
+        epoch, position = divmod(count, len(self._cache.mean))
+        return int(generator(self._seed, "image", epoch).permutation(len(self._cache.mean))[position])
+
+
+def share(batch_size: int, rank: int, processes: int) -> range:
+    """Return the samples of the global batch that process `rank` computes."""
+    return range(rank * batch_size // processes, (rank + 1) * batch_size // processes)

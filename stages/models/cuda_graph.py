@@ -1,0 +1,50 @@
+"""Capture a function of tensors as a CUDA graph, and replay it."""
+
+from collections.abc import Callable
+
+import torch
+
+Tensors = tuple[torch.Tensor, ...]
+
+
+class GraphedFunction:
+    """A function of tensors that is launched as one CUDA graph for every combination of input shapes.
+
+    The graphs share one memory pool: they run one after the other, and outputs are copied before the next one starts.
+    """
+
+    def __init__(self, function: Callable[..., Tensors]) -> None:
+        self._function = function
+        self._graphs: dict[tuple, tuple[torch.cuda.CUDAGraph, Tensors, Tensors]] = {}
+        self._pool = None
+
+    def __call__(self, *inputs: torch.Tensor) -> Tensors:
+        key = tuple((tuple(tensor.shape), torch.is_grad_enabled()) for tensor in inputs)
+        if key not in self._graphs:
+            self._graphs[key] = self._capture(inputs)
+        graph, static_inputs, outputs = self._graphs[key]
+        for static, tensor in zip(static_inputs, inputs, strict=True):
+            static.copy_(tensor, non_blocking=True)
+        graph.replay()
+        return tuple(output.clone() for output in outputs)
+
+    def reset(self) -> None:
+        """Delete the graphs and release their memory."""
+        self._graphs.clear()
+        self._pool = None
+
+    def _capture(self, inputs: Tensors) -> tuple[torch.cuda.CUDAGraph, Tensors, Tensors]:
+        static_inputs = tuple(tensor.clone() for tensor in inputs)
+        # Two eager calls on a side stream: libraries choose kernels and allocate workspaces, which a capture must not.
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(2):
+                self._function(*static_inputs)
+        torch.cuda.current_stream().wait_stream(side)
+        torch.cuda.empty_cache()
+        graph = torch.cuda.CUDAGraph()
+        self._pool = self._pool or torch.cuda.graph_pool_handle()
+        with torch.cuda.graph(graph, pool=self._pool):
+            outputs = self._function(*static_inputs)
+        return graph, static_inputs, outputs

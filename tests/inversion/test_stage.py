@@ -1,0 +1,238 @@
+"""The train stage ends with the same bytes after kills, stops, damage and a full disk, and on several processes."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.closure import ROOT
+from tests.inversion.stage_process import (
+    checkpoints,
+    complete,
+    finish,
+    kill_at,
+    make_project,
+    outs,
+    start,
+    wait_for_step,
+)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    project = make_project(tmp_path_factory.mktemp("uninterrupted") / "project", folder)
+    assert "train: learned: the test loss is " in complete(project)
+    return project
+
+
+def test_outs_are_complete_and_scratch_is_removed(uninterrupted: Path):
+    assert sorted(outs(uninterrupted)) == [
+        "data/embedding/learned_embeds.safetensors",
+        *(f"data/embedding/progress/step-{step:06d}.png" for step in (0, 10, 20, 30)),
+        "data/embedding/snapshots/step-000015.safetensors",
+        "data/embedding/snapshots/step-000030.safetensors",
+        "data/loss.csv",
+        "data/train.json",
+        "data/validation.csv",
+    ]
+    assert list((uninterrupted / ".scratch" / "train").iterdir()) == []
+    assert json.loads((uninterrupted / "data" / "train.json").read_text())["steps_run"] == 30
+    assert len((uninterrupted / "data" / "loss.csv").read_text().splitlines()) == 31
+
+
+def test_outs_do_not_depend_on_place_or_time(uninterrupted: Path, folder: Path, tmp_path: Path):
+    project = make_project(tmp_path / "another name", folder)
+    complete(project)
+    assert outs(project) == outs(uninterrupted)
+    private = (str(tmp_path), str(ROOT), socket.gethostname(), time.strftime("%Y-%m-%d"))
+    for name in outs(project):
+        assert not any(text.encode() in (project / name).read_bytes() for text in private), name
+
+
+def test_killed_run_ends_with_the_same_bytes(uninterrupted: Path, folder: Path, tmp_path: Path):
+    """Three kills of one run, at random steps; bench/kill.py does many."""
+    project, steps = make_project(tmp_path / "p", folder), sorted(random.Random().sample(range(20), 3))
+    for step, saving in zip(steps, (False, True, False), strict=True):
+        kill_at(project, step, saving)
+    complete(project)
+    assert outs(project) == outs(uninterrupted), f"killed at steps {steps}"
+    assert not list((project / ".scratch").rglob("*.tmp"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+def test_stop_signal_saves_and_the_same_command_continues(
+    uninterrupted: Path, folder: Path, tmp_path: Path, number: int
+):
+    project = make_project(tmp_path / "p", folder)
+    process = start(project)
+    wait_for_step(process, project, 3)
+    os.kill(process.pid, number)
+    code, output = finish(process, project)
+    assert code == 128 + number
+    step = int(checkpoints(project)[-1].stem.split("-")[1])
+    assert f"train: stopped at step {step} and saved; run the same command to continue" in output
+    assert "Traceback" not in output
+    complete(project)
+    assert outs(project) == outs(uninterrupted)
+
+
+def test_damaged_checkpoint_is_replaced_by_the_one_before(uninterrupted: Path, folder: Path, tmp_path: Path):
+    project = make_project(tmp_path / "p", folder)
+    kill_at(project, 5)
+    newest = checkpoints(project)[-1]
+    newest.write_bytes(newest.read_bytes()[:-7])
+    assert f"checkpoint {newest.name} is damaged or belongs to another run" in complete(project)
+    assert outs(project) == outs(uninterrupted)
+
+
+def test_full_disk_is_reported_and_the_run_continues_when_there_is_space(folder: Path, tmp_path: Path):
+    """The file size is limited: checkpoints grow with their curves, so one fails some steps after the first."""
+    project = make_project(tmp_path / "p", folder, progress_every=0)
+    kill_at(project, 2)
+    saved = checkpoints(project)[-1]
+    code, output = finish(start(project, file_limit=saved.stat().st_size + 40), project)
+    assert code == 1
+    assert "Traceback" not in output
+    assert "train: File too large: .scratch/train/" in output
+    assert "; free some space or allow writing there, and run again." in output
+    assert not list(project.rglob("*.tmp"))
+    assert not (project / "data" / "embedding").exists()
+    assert checkpoints(project)[-1].name >= saved.name
+    complete(project)
+    fresh = make_project(tmp_path / "q", folder, progress_every=0)
+    complete(fresh)
+    assert outs(project) == outs(fresh)
+
+
+def test_unwritable_scratch_is_reported(folder: Path, tmp_path: Path):
+    """A file in place of the folder stops root too."""
+    project = make_project(tmp_path / "p", folder)
+    (project / ".scratch").write_text("")
+    code, output = finish(start(project), project)
+    assert code == 1
+    assert "Traceback" not in output
+    assert "train: " in output
+    assert ".scratch" in output
+
+
+def test_second_run_names_the_process_of_the_first(folder: Path, tmp_path: Path):
+    project = make_project(tmp_path / "p", folder, steps=1000)
+    process = start(project)
+    wait_for_step(process, project, 2)
+    code, output = finish(start(project, log="second"), project, "second")
+    process.kill()
+    finish(process, project)
+    assert code == 1
+    assert f"training is already running as process {process.pid}" in output
+
+
+def test_other_params_never_resume_an_old_checkpoint(folder: Path, tmp_path: Path):
+    project = make_project(tmp_path / "p", folder)
+    kill_at(project, 5)
+    params = json.loads((project / "params.yaml").read_text())
+    (project / "params.yaml").write_text(json.dumps(params | {"train": params["train"] | {"seed": 1}}))
+    complete(project)
+    fresh = make_project(tmp_path / "q", folder, seed=1)
+    complete(fresh)
+    assert outs(project) == outs(fresh)
+
+
+def test_replaced_weights_never_resume_an_old_checkpoint(folder: Path, tmp_path: Path):
+    """The weights differ by one bit, in a file of the same size and time behind a symbolic link."""
+    model = shutil.copytree(folder, tmp_path / "model")
+    project = make_project(tmp_path / "p", model)
+    kill_at(project, 5)
+    file = model / "unet" / "diffusion_pytorch_model.safetensors"
+    content, times = bytearray(file.read_bytes()), (file.stat().st_atime_ns, file.stat().st_mtime_ns)
+    content[-2] ^= 1
+    file.write_bytes(bytes(content))
+    os.utime(file, ns=times)
+    complete(project)
+    fresh = make_project(tmp_path / "q", model)
+    complete(fresh)
+    assert outs(project) == outs(fresh)
+
+
+def test_runtime_changes_rounding_only_and_is_in_no_out(uninterrupted: Path, folder: Path, tmp_path: Path):
+    runtime = {"micro_batch": 1, "gradient_checkpointing": True}
+    project = make_project(tmp_path / "p", folder, runtime=runtime)
+    complete(project)
+    assert_close(project, uninterrupted)
+
+
+def launch(project: Path, processes: int) -> subprocess.CompletedProcess:
+    """Start the stage with PyTorch's launcher, as `accelerate launch` does on several devices."""
+    launcher = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node",
+        str(processes),
+        "--master-port",
+        port(),
+    ]
+    environment = {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    return subprocess.run(
+        [*launcher, f"--nproc-per-node={processes}", f"--master-port={port()}", "-m", "stages.train"],
+        cwd=project,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("processes", [2, 3])
+def test_several_processes_learn_the_same_embedding(uninterrupted: Path, folder: Path, tmp_path: Path, processes: int):
+    project = make_project(tmp_path / "p", folder)
+    done = launch(project, processes)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("train: learned: ") == 1
+    assert_close(project, uninterrupted)
+
+
+def test_launcher_starts_as_many_processes_as_asked(folder: Path, tmp_path: Path):
+    """Otherwise the test above would compare single processes."""
+    done = launch(make_project(tmp_path / "p", folder, batch_size=1), 2)
+    assert done.returncode == 1
+    assert "2 processes cannot share a batch of 1; launch fewer" in done.stderr
+
+
+def test_death_of_one_process_is_reported_by_the_other(uninterrupted: Path, folder: Path, tmp_path: Path):
+    project = make_project(tmp_path / "p", folder)
+    world = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port(), "ACCELERATE_USE_CPU": "true"}
+    ranks = [
+        start(project, environment=world | {"RANK": str(rank), "LOCAL_RANK": str(rank)}, log=f"rank{rank}")
+        for rank in (0, 1)
+    ]
+    wait_for_step(ranks[0], project, 4)
+    ranks[1].kill()
+    finish(ranks[1], project, "rank1")
+    code, output = finish(ranks[0], project, "rank0")
+    assert code == 1, output
+    assert "train: process 0 lost the connection to another process" in output
+    assert "run the same command to continue" in output
+    complete(project)
+    assert_close(project, uninterrupted)
+
+
+def assert_close(project: Path, other: Path) -> None:
+    a, b = (load_file(p / "data" / "embedding" / "learned_embeds.safetensors")["<critter>"] for p in (project, other))
+    torch.testing.assert_close(a, b, rtol=0, atol=1e-5)
+    assert outs(project).keys() == outs(other).keys()
+
+
+def port() -> str:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return str(free.getsockname()[1])

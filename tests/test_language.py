@@ -1,0 +1,82 @@
+"""Code and docs use the terms of the field: words of an earlier private vocabulary are rejected."""
+
+import ast
+import io
+import re
+import subprocess
+import tokenize
+from pathlib import Path
+
+from tests.closure import ROOT
+
+# Nowhere, in no form: identifiers, docstrings, comments, messages, docs.
+EVERYWHERE = (
+    "learnt",
+    "wishes",
+    "hasten",
+    "heard",
+    "crew",
+    "sift",
+    "mend",
+    "mends",
+    "mended",
+    "surroundings",
+    "lettering",
+    "by the hand of",
+    "thinks for itself",
+    "came out as no numbers",
+    "a stranger that came",
+    "what a user may wish",
+)
+# Not as names of modules, classes, functions, parameters or variables.
+IDENTIFIERS = {
+    "apart", "ask", "cells", "cell", "crew", "entry", "eyes", "flying", "ground", "hasten", "heard", "joined", "known",
+    "learn", "lettering", "marks", "material", "meaning", "meanings", "narrow", "objective", "origin", "outcome",
+    "painter", "picture", "pictures", "place", "places", "said", "say", "sift", "sketch", "slope", "slopes",
+    "steep", "story", "surroundings", "teach", "told", "typical", "whole", "widen", "wishes", "worth",
+}  # fmt: skip
+ALLOWED = {
+    # The built-in world has sketches among its styles.
+    "starter": {"sketch"},
+}
+PATTERNS = ("*.md", "*.py", "*.html", "*.yaml", "Makefile")
+
+
+def tracked(*patterns: str) -> list[Path]:
+    command = ["git", "ls-files", *patterns]
+    names = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    return [ROOT / name for name in names if (ROOT / name).is_file() and ROOT / name != Path(__file__)]
+
+
+def test_banned_words_are_not_used():
+    pattern = re.compile(rf"(?<![a-z])({'|'.join(EVERYWHERE)})(?![a-z])", re.IGNORECASE)
+    found = {
+        f"{path.relative_to(ROOT)}:{i}: {match.group()}"
+        for path in tracked(*PATTERNS)
+        for i, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        for match in pattern.finditer(line)
+    }
+    assert not found
+
+
+def test_names_are_the_terms_of_the_field():
+    found = set()
+    for path in tracked("*.py"):
+        allowed = ALLOWED.get(path.relative_to(ROOT).parts[0], set())
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        names = {getattr(node, key, None) for node in ast.walk(tree) for key in ("name", "arg", "id")}
+        names = {name for name in names if isinstance(name, str)} | {path.stem}
+        found |= {f"{path.relative_to(ROOT)}: {n}" for n in names if n.strip("_").lower() in IDENTIFIERS - allowed}
+    assert not found
+
+
+def test_docstrings_and_comments_have_no_arrows():
+    found = set()
+    for path in tracked("*.py"):
+        source = path.read_text(encoding="utf-8")
+        nodes = (ast.Module, ast.ClassDef, ast.FunctionDef)
+        texts = [ast.get_docstring(node) or "" for node in ast.walk(ast.parse(source)) if isinstance(node, nodes)]
+        tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+        texts += [token.string for token in tokens if token.type == tokenize.COMMENT]
+        found |= {f"{path.relative_to(ROOT)}: {text}" for text in texts if "=>" in text or "->" in text}
+    assert not found
