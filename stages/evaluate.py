@@ -1,18 +1,16 @@
-"""data/renders, data/curated => data/metrics.json, data/scores.csv: how near the renders are to what they should be."""
+"""Compare the renders with the held-out images and with the prompts."""
 
-import json
 from pathlib import Path
 
 import pandas as pd
-from PIL import Image
 
-from stages import UserError
 from stages.common.files import write_atomic, write_json
+from stages.common.outs import read_image, read_json
 from stages.common.params import load
 from stages.common.stage import stage
-from stages.models import device as machine
+from stages.models.device import configure_torch
 from stages.scoring.encoders import open_encoders
-from stages.scoring.score import Material, score
+from stages.scoring.metrics import ImageSets, score
 
 RENDERS, CURATED = Path("data/renders"), Path("data/curated")
 METRICS, SCORES = Path("data/metrics.json"), Path("data/scores.csv")
@@ -20,41 +18,25 @@ METRICS, SCORES = Path("data/metrics.json"), Path("data/scores.csv")
 
 @stage
 def main() -> str:
-    """data/renders, data/curated => a row of scores a render, and the figures of all of them."""
+    """Write data/metrics.json and data/scores.csv."""
     params = load("evaluate", "runtime")
-    device = machine.configure_torch(params.runtime)
-    drawn, chosen = _index(RENDERS, "render"), _index(CURATED, "curate")
-    material = Material(
-        pd.DataFrame(drawn["cells"]),
-        _pictures(RENDERS, drawn["cells"]),
-        _pictures(CURATED, chosen["train"]),
-        _pictures(CURATED, chosen["holdout"]),
+    clip, dino = open_encoders(params.evaluate, configure_torch(params.runtime))
+    renders = read_json(RENDERS / "index.json", "render")["cells"]
+    curated = read_json(CURATED / "index.json", "curate")
+    images = ImageSets(
+        index=pd.DataFrame(renders),
+        renders=[read_image(RENDERS / row["file"], "render") for row in renders],
+        train=[read_image(CURATED / row["file"], "curate") for row in curated["train"]],
+        holdout=[read_image(CURATED / row["file"], "curate") for row in curated["holdout"]],
     )
-    rows, figures = score(material, *open_encoders(params.evaluate, device))
-    write_json(METRICS, figures)
-    write_atomic(SCORES, rows.to_csv(index=False, lineterminator="\n"))
-    near = "image similarity to the held-out pictures"
+    scores, metrics = score(images, clip, dino)
+    write_json(METRICS, metrics)
+    write_atomic(SCORES, scores.to_csv(index=False, lineterminator="\n"))
     return (
-        f"{near} {figures['image_similarity_word']:.3f} with the word, {figures['image_similarity_initializer']:.3f} "
-        f"with the initializer word, {figures['image_similarity_real']:.3f} for real pictures; {METRICS}, {SCORES}"
+        f"image similarity to the held-out images {metrics['image_similarity_word']:.3f} with the learned embedding, "
+        f"{metrics['image_similarity_initializer']:.3f} with the initializer token, "
+        f"{metrics['image_similarity_real']:.3f} for real images; {METRICS}, {SCORES}"
     )
-
-
-def _index(folder: Path, maker: str) -> dict:
-    try:
-        return json.loads((folder / "index.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{folder}/index.json cannot be read ({error}); run `dvc repro {maker}`.") from None
-
-
-def _pictures(folder: Path, rows: list[dict]) -> list[Image.Image]:
-    pictures = []
-    for row in rows:
-        try:
-            pictures.append(Image.open(folder / row["file"]).convert("RGB"))
-        except OSError as error:
-            raise UserError(f"{folder / row['file']} cannot be read ({error}); run `dvc repro`.") from None
-    return pictures
 
 
 if __name__ == "__main__":

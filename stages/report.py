@@ -1,21 +1,21 @@
-"""All that the other stages made => report/index.html: one page that shows it."""
+"""Show the images, the training curves, the renders and the metrics on one self-contained page."""
 
 from pathlib import Path
 
 from stages.common.files import write_atomic
 from stages.common.params import load
 from stages.common.stage import stage
-from stages.reporting.page import page
-from stages.reporting.sources import Sources
+from stages.reporting.inputs import Inputs
+from stages.reporting.page import render_page
 
-SOURCES = Sources(
-    receipt=Path("data/raw.json"),
+INPUTS = Inputs(
+    raw=Path("data/raw.json"),
     manifest=Path("data/manifest.csv"),
     curated=Path("data/curated"),
     embedding=Path("data/embedding/learned_embeds.safetensors"),
     train=Path("data/train.json"),
     loss=Path("data/loss.csv"),
-    objective=Path("data/validation.csv"),
+    validation=Path("data/validation.csv"),
     renders=Path("data/renders"),
     metrics=Path("data/metrics.json"),
 )
@@ -24,10 +24,10 @@ PAGE = Path("report/index.html")
 
 @stage
 def main() -> str:
-    """Every out of the stages before => report/index.html."""
+    """Write report/index.html."""
     params = load("dataset", "filter", "curate", "model", "concept", "train", "render", "evaluate", "report")
     sections = {name: section.model_dump(mode="json", by_alias=True) for name, section in vars(params).items()}
-    write_atomic(PAGE, page(params.report, SOURCES, sections))
+    write_atomic(PAGE, render_page(params.report, INPUTS, sections))
     return f"open {PAGE}"
 
 

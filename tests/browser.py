@@ -1,4 +1,4 @@
-"""A real browser without a window, for the tests of pages; skipped where there is none."""
+"""Open pages in a headless Chromium; tests that need it are skipped if it is not installed."""
 
 import contextlib
 import shutil
@@ -15,13 +15,13 @@ FLAGS = (
     *("--disable-background-networking", "--disable-component-update", "--window-size=1280,1000"),
 )
 needs_browser = pytest.mark.skipif(
-    not (CHROMIUM and DRIVER), reason="no chromium here: apt-get install chromium chromium-driver"
+    not (CHROMIUM and DRIVER), reason="Chromium is not installed: apt-get install chromium chromium-driver"
 )
 
 
 @contextlib.contextmanager
 def browser(profile: Path) -> Iterator[Chrome]:
-    """A browser with a new profile; gone, with its driver, when the block ends."""
+    """Yield a browser with a new profile; it ends, with its driver, when the block ends."""
     options = ChromeOptions()
     options.binary_location = CHROMIUM
     for flag in (*FLAGS, f"--user-data-dir={profile}"):

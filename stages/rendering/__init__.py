@@ -1,1 +1,1 @@
-"""From params to a grid of pictures."""
+"""Render prompts with the learned embedding, and draw the grid."""

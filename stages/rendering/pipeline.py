@@ -1,70 +1,56 @@
-"""A base model as diffusers' own pipeline, with the learnt word in it: what draws pictures.
-
-Legend: V vectors of the word, D width.
-"""
+"""Open a base model as diffusers' own pipeline, with the learned embedding in it."""
 
 from pathlib import Path
 
 from transformers.utils import logging
 
-logging.set_verbosity_error()  # before diffusers: its import warns that torchvision, of no use here, is not there
+# Before diffusers, whose import warns that torchvision, which nothing here needs, is not installed.
+logging.set_verbosity_error()
 
 import diffusers  # noqa: E402
 import torch  # noqa: E402
-from diffusers import (  # noqa: E402
-    AutoencoderKL,
-    DDIMScheduler,
-    DDPMScheduler,
-    DPMSolverMultistepScheduler,
-    EulerAncestralDiscreteScheduler,
-    EulerDiscreteScheduler,
-    LMSDiscreteScheduler,
-    PNDMScheduler,
-    SchedulerMixin,
-    StableDiffusionPipeline,
-    UNet2DConditionModel,
-    UniPCMultistepScheduler,
-)
+from diffusers import StableDiffusionPipeline  # noqa: E402
 from diffusers.utils.logging import disable_progress_bar  # noqa: E402
 from safetensors import SafetensorError  # noqa: E402
 from transformers import CLIPTextModel, CLIPTokenizer  # noqa: E402
 
 from stages import UserError  # noqa: E402
-from stages.models.loading import family, load_part, load_settings  # noqa: E402
+from stages.models.loading import family, load_config, load_part  # noqa: E402
 from stages.models.params import Model  # noqa: E402
+from stages.rendering.params import Render  # noqa: E402
 
-SAMPLERS = {
-    "ddim": DDIMScheduler,
-    "ddpm": DDPMScheduler,
-    "dpm++": DPMSolverMultistepScheduler,
-    "euler": EulerDiscreteScheduler,
-    "euler_a": EulerAncestralDiscreteScheduler,
-    "lms": LMSDiscreteScheduler,
-    "pndm": PNDMScheduler,
-    "unipc": UniPCMultistepScheduler,
+SCHEDULERS = {
+    "ddim": diffusers.DDIMScheduler,
+    "ddpm": diffusers.DDPMScheduler,
+    "dpm++": diffusers.DPMSolverMultistepScheduler,
+    "euler": diffusers.EulerDiscreteScheduler,
+    "euler_a": diffusers.EulerAncestralDiscreteScheduler,
+    "lms": diffusers.LMSDiscreteScheduler,
+    "pndm": diffusers.PNDMScheduler,
+    "unipc": diffusers.UniPCMultistepScheduler,
 }
-# These know no schedule whose last step has no signal at all, which they would silently take for another one.
-NO_ZERO_SNR = ("lms", "pndm")
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+# These ignore `rescale_betas_zero_snr` without a warning, and would sample from another noise schedule.
+WITHOUT_ZERO_SNR = ("lms", "pndm")
 
 
-def open_pipeline(
-    model: Model, scheduler: str | None, device: torch.device | str, dtype: torch.dtype
-) -> StableDiffusionPipeline:
-    """`model`, `render.scheduler` => diffusers' pipeline on `device`, at `dtype`, without a safety checker.
+def open_pipeline(model: Model, render: Render, device: torch.device | str) -> StableDiffusionPipeline:
+    """Return the pipeline of a base model on `device`, from safetensors only and without a safety checker.
 
-    The scheduler takes the base model's settings (prediction, betas, zero terminal signal, spacing of the timesteps);
-    None is the one that the base model names. Only safetensors are read. Raises UserError as `load_part` does.
+    The scheduler takes the base model's settings (prediction type, betas, zero terminal SNR, timestep spacing).
+    Raises UserError for a model that cannot be used.
     """
+    dtype = DTYPES[render.precision]
     if family(model) != StableDiffusionPipeline.__name__:
-        raise UserError(f"{model.base} is a {family(model)}; this stage draws with Stable Diffusion 1 and 2 only.")
+        raise UserError(f"{model.base} is a {family(model)}; only Stable Diffusion 1 and 2 can be rendered.")
     logging.disable_progress_bar()
     disable_progress_bar()
     pipeline = StableDiffusionPipeline(
-        vae=load_part(AutoencoderKL, model, "vae", dtype),
+        vae=load_part(diffusers.AutoencoderKL, model, "vae", dtype),
         text_encoder=load_part(CLIPTextModel, model, "text_encoder", dtype).eval(),
         tokenizer=load_part(CLIPTokenizer, model, "tokenizer"),
-        unet=load_part(UNet2DConditionModel, model, "unet", dtype),
-        scheduler=_sampler(model, scheduler),
+        unet=load_part(diffusers.UNet2DConditionModel, model, "unet", dtype),
+        scheduler=_open_scheduler(model, render.scheduler),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
@@ -74,38 +60,37 @@ def open_pipeline(
     return pipeline
 
 
-def _sampler(model: Model, name: str | None) -> SchedulerMixin:
-    # What Stable Diffusion was published with, where a base model is silent: latents are no pictures, so nothing is
-    # clipped; and PNDM takes no Runge-Kutta steps first, which would each cost four.
-    settings = {"clip_sample": False, "skip_prk_steps": True, **load_settings(DDPMScheduler, model, "scheduler")}
-    if name in NO_ZERO_SNR and settings.get("rescale_betas_zero_snr"):
+def _open_scheduler(model: Model, name: str | None) -> diffusers.SchedulerMixin:
+    # Defaults of Stable Diffusion, for a base model that does not set them: latents are not clipped like pixels, and
+    # PNDM skips its Runge-Kutta steps, each of which would evaluate the model four times.
+    settings = {"clip_sample": False, "skip_prk_steps": True}
+    settings |= load_config(diffusers.DDPMScheduler, model, "scheduler")
+    if name in WITHOUT_ZERO_SNR and settings.get("rescale_betas_zero_snr"):
         raise UserError(
-            f"`render.scheduler` {name} cannot draw with {model.base}, which was trained down to pure noise "
+            f"`render.scheduler` {name} does not support zero terminal SNR, which {model.base} was trained with "
             "(rescale_betas_zero_snr); choose ddim, dpm++, euler or unipc, or null."
         )
-    if name is None:
-        kind = getattr(diffusers, settings.get("_class_name", ""), None)
-        if not (isinstance(kind, type) and issubclass(kind, SchedulerMixin)):
-            raise UserError(
-                f"the scheduler of {model.base} is a {settings.get('_class_name')!r}, which diffusers "
-                f"{diffusers.__version__} does not know; set `render.scheduler`."
-            )
-    return (SAMPLERS[name] if name else kind).from_config(settings)
-
-
-def add_word(pipeline: StableDiffusionPipeline, placeholder: str, word: Path | torch.Tensor) -> None:
-    """A file of the learnt word, or its vectors (V D), go into the pipeline's tokenizer and text encoder.
-
-    By diffusers' own way, so that in a prompt the placeholder stands for all V of them.
-    """
-    vectors = {placeholder: word} if isinstance(word, torch.Tensor) else str(word)
-    if placeholder in pipeline.tokenizer.get_vocab():
-        raise UserError(f"`concept.placeholder_token` {placeholder} is a word that this model knows already.")
-    try:
-        pipeline.load_textual_inversion(vectors, token=placeholder, use_safetensors=True)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        said = " ".join(str(error).split())[:200]
+    own = settings.get("_class_name", "")
+    scheduler = SCHEDULERS[name] if name else getattr(diffusers, own, None)
+    if not (isinstance(scheduler, type) and issubclass(scheduler, diffusers.SchedulerMixin)):
         raise UserError(
-            f"the word {placeholder} does not go into this model ({said}); learn it with this `model.base`: "
-            "`dvc repro train`."
+            f"the scheduler of {model.base} is {own!r}, which diffusers {diffusers.__version__} does not have; "
+            "set `render.scheduler`."
+        )
+    return scheduler.from_config(settings)
+
+
+def add_embedding(pipeline: StableDiffusionPipeline, placeholder: str, embedding: Path) -> None:
+    """Add the placeholder token and its vectors, read from a learned_embeds.safetensors, to a pipeline.
+
+    diffusers expands the token in a prompt to one token per vector.
+    """
+    if placeholder in pipeline.tokenizer.get_vocab():
+        raise UserError(f"`concept.placeholder_token` {placeholder} is a token of this model; choose another.")
+    try:
+        pipeline.load_textual_inversion(str(embedding), token=placeholder, use_safetensors=True)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise UserError(
+            f"{embedding} does not fit this model ({' '.join(str(error).split())[:200]}); "
+            "run `dvc repro train` with this `model.base`."
         ) from None

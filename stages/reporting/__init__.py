@@ -1,1 +1,1 @@
-"""One page that shows it all."""
+"""Show the results of all stages on one page."""

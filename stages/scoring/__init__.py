@@ -1,1 +1,1 @@
-"""How near a picture is to pictures and to words."""
+"""Compare renders with real images and with their prompts."""

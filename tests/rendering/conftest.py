@@ -1,30 +1,34 @@
-"""One tiny model on disk for the whole room."""
+"""A tiny model, and a sampler with any embedding and params."""
 
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline
 
-from stages.models.params import Model
-from stages.rendering.pipeline import add_word, open_pipeline
+from stages.models.params import Concept, Model
+from stages.rendering.jobs import RenderInputs
+from stages.rendering.params import Render
+from stages.rendering.sampling import ImageSampler
+from tests.outs import write_embedding
 from tests.tiny import WIDTH, tiny_model
+
+CONCEPT = Concept(placeholder_token="<critter>", initializer_token="dragon")
+FAST = {"prompts": {"plain": "a {}", "both": "{} and {} at night"}, "seeds": [7, 0], "steps": 3, "guidance_scale": 4.0}
+VECTORS = np.random.default_rng(0).standard_normal((1, WIDTH))
 
 
 @pytest.fixture(scope="session")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.set_num_threads(1)
     return tiny_model(tmp_path_factory.mktemp("rendering") / "model")
 
 
-@pytest.fixture(scope="session")
-def vectors() -> torch.Tensor:
-    return torch.randn((1, WIDTH), generator=torch.Generator().manual_seed(0))
-
-
 @pytest.fixture
-def pipeline(folder: Path, vectors: torch.Tensor) -> StableDiffusionPipeline:
-    """The tiny model with a word in it."""
-    torch.set_num_threads(1)
-    opened = open_pipeline(Model(base=str(folder)), None, "cpu", torch.float32)
-    add_word(opened, "<critter>", vectors)
-    return opened
+def open_sampler(model: Path, tmp_path: Path) -> Callable[..., ImageSampler]:
+    def open_with(vectors: np.ndarray = VECTORS, **changed: object) -> ImageSampler:
+        embedding = write_embedding(tmp_path / "embedding.safetensors", vectors)
+        return ImageSampler(RenderInputs(Model(base=str(model)), CONCEPT, Render(**FAST | changed), embedding), "cpu")
+
+    return open_with

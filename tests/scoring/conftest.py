@@ -1,6 +1,5 @@
-"""One tiny CLIP and one tiny DINOv2 on disk for the whole room."""
+"""A tiny CLIP and a tiny DINOv2 on disk."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 from transformers import Dinov2Config, Dinov2Model
+from transformers.models.bit.image_processing_pil_bit import BitImageProcessorPil
 
 from tests.tiny import tiny_clip
 
@@ -23,18 +23,13 @@ def dino(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("scoring") / "dino"
     size = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 32, "patch_size": 8}
     Dinov2Model(Dinov2Config(**size)).save_pretrained(folder)
-    look = {"image_processor_type": "BitImageProcessor", "size": {"shortest_edge": 32}}
-    crop = {"crop_size": {"height": 32, "width": 32}, "do_resize": True, "do_center_crop": True}
-    (folder / "preprocessor_config.json").write_text(json.dumps(look | crop))
+    square = {"height": 32, "width": 32}
+    BitImageProcessorPil(size={"shortest_edge": 32}, crop_size=square).save_pretrained(folder)
     return folder
 
 
 @pytest.fixture(scope="session")
-def pictures() -> list[Image.Image]:
+def images() -> list[Image.Image]:
     random = np.random.default_rng(0)
-    return [
-        Image.fromarray(random.integers(0, 256, (4, 4, 3), dtype=np.uint8)).resize(
-            (40 + 8 * i, 48), Image.Resampling.BICUBIC
-        )
-        for i in range(4)
-    ]
+    coarse = [Image.fromarray(random.integers(0, 256, (4, 4, 3), dtype=np.uint8)) for _ in range(4)]
+    return [image.resize((40 + 8 * i, 48), Image.Resampling.BICUBIC) for i, image in enumerate(coarse)]

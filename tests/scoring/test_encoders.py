@@ -1,4 +1,4 @@
-"""The encoders: transformers' own way is the measure of ours."""
+"""The encoders give what transformers gives, one image at a time."""
 
 import shutil
 from pathlib import Path
@@ -13,68 +13,52 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 from stages import UserError
 from stages.scoring.encoders import Clip, Dino
 
-CPU = torch.device("cpu")
+TEXTS = ["a red cat", "a small dragon at night"]
 
 
 @torch.no_grad()
-def test_clip_sees_and_reads_as_its_model_does(clip: Path, pictures: list[Image.Image]):
+def test_clip_equals_transformers(clip: Path, images: list[Image.Image]):
     model, tokenizer = CLIPModel.from_pretrained(clip).eval(), CLIPTokenizer.from_pretrained(clip)
-    seen = CLIPImageProcessorPil.from_pretrained(clip)(images=pictures, return_tensors="pt")
-    texts = ["a red cat", "a small dragon at night"]
-    read = tokenizer(texts, padding=True, return_tensors="pt")
-    both = model(**seen, **read)
-    ours = Clip(str(clip), CPU)
-    np.testing.assert_allclose(ours.pictures(pictures), both.image_embeds.numpy(), atol=1e-5)
-    np.testing.assert_allclose(ours.sentences(texts), both.text_embeds.numpy(), atol=1e-5)
-    np.testing.assert_allclose(np.linalg.norm(ours.pictures(pictures), axis=1), 1.0)
-
-
-def test_no_picture_depends_on_its_neighbours(clip: Path, dino: Path, pictures: list[Image.Image]):
-    for encoder in (Clip(str(clip), CPU), Dino(str(dino), CPU)):
-        together = encoder.pictures(pictures)
-        for i, picture in enumerate(pictures):
-            assert np.array_equal(encoder.pictures([picture])[0], together[i])
-
-
-def test_transparency_and_grey_are_no_obstacle(clip: Path, pictures: list[Image.Image]):
-    ours = Clip(str(clip), CPU)
-    assert np.array_equal(ours.pictures([pictures[0].convert("RGBA")]), ours.pictures(pictures[:1]))
-    assert ours.pictures([pictures[0].convert("L")]).shape == (1, 16)
-
-
-def test_a_sentence_longer_than_the_model_reads_is_cut(clip: Path):
-    ours = Clip(str(clip), CPU)
-    assert ours.sentences(["a cat " * 100]).shape == (1, 16)
+    pixels = CLIPImageProcessorPil.from_pretrained(clip)(images=images, return_tensors="pt")
+    expected = model(**pixels, **tokenizer(TEXTS, padding=True, return_tensors="pt"))
+    ours = Clip(str(clip), "cpu")
+    np.testing.assert_allclose(ours.images(images), expected.image_embeds.numpy(), atol=1e-5)
+    np.testing.assert_allclose(ours.texts(TEXTS), expected.text_embeds.numpy(), atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(ours.images(images), axis=1), 1.0)
+    assert ours.texts(["a cat " * 100]).shape == (1, 16), "long texts are truncated"
 
 
 @torch.no_grad()
-def test_dino_is_the_class_token(dino: Path, pictures: list[Image.Image]):
-    ours = Dino(str(dino), CPU)
-    square = pictures[0].resize((32, 32))
-    looks = ours._processor(images=square, return_tensors="pt")
-    token = Dinov2Model.from_pretrained(dino).eval()(**looks).last_hidden_state[:, 0].numpy()
-    np.testing.assert_allclose(ours.pictures([square]), token / np.linalg.norm(token), atol=1e-5)
+def test_dino_is_the_class_token(dino: Path, images: list[Image.Image]):
+    ours, square = Dino(str(dino), "cpu"), images[0].resize((32, 32))
+    pixels = ours._processor(images=square, return_tensors="pt")
+    token = Dinov2Model.from_pretrained(dino).eval()(**pixels).last_hidden_state[:, 0].numpy()
+    np.testing.assert_allclose(ours.images([square]), token / np.linalg.norm(token), atol=1e-5)
+
+
+def test_embedding_depends_on_its_own_image_alone(clip: Path, dino: Path, images: list[Image.Image]):
+    for encoder in (Clip(str(clip), "cpu"), Dino(str(dino), "cpu")):
+        together = encoder.images(images)
+        assert np.array_equal(np.concatenate([encoder.images([image]) for image in images]), together)
+        assert np.array_equal(encoder.images([images[0].convert("RGBA")])[0], together[0])
 
 
 @pytest.mark.parametrize("kind", [Clip, Dino])
-def test_what_cannot_be_opened_is_one_sentence(clip: Path, tmp_path: Path, kind: type):
+def test_models_that_cannot_be_loaded(clip: Path, tmp_path: Path, kind: type):
     key = f"evaluate.{kind.__name__.lower()}"
-    for wrong in (str(tmp_path / "nowhere"), "nowhere", "starter/nowhere"):
-        with pytest.raises(UserError, match=f"the folder {wrong} is not here; mend `{key}`"):
-            kind(wrong, CPU)
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match=rf"empty cannot be read as a model of `{key}`"):
-        kind(str(tmp_path / "empty"), CPU)
-    pickled = shutil.copytree(clip, tmp_path / "pickled")
-    (pickled / "model.safetensors").rename(pickled / "pytorch_model.bin")
-    with pytest.raises(UserError, match="cannot be read as a model"):
-        kind(str(pickled), CPU)
-    damaged = shutil.copytree(clip, tmp_path / "damaged")
-    (damaged / "model.safetensors").write_bytes((clip / "model.safetensors").read_bytes()[:999])
-    with pytest.raises(UserError, match="cannot be read as a model"):
-        kind(str(damaged), CPU)
+    for missing in (str(tmp_path / "nowhere"), "nowhere", "starter/nowhere"):
+        with pytest.raises(UserError, match=f"the folder {missing} does not exist; correct `{key}`"):
+            kind(missing, "cpu")
+    copy = shutil.copytree(clip, tmp_path / "copy")
+    weights = copy / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:999])
+    with pytest.raises(UserError, match=f"copy cannot be loaded .*`{key}`"):
+        kind(str(copy), "cpu")
+    weights.rename(copy / "pytorch_model.bin")
+    with pytest.raises(UserError, match="is a pickle file"):
+        kind(str(copy), "cpu")
 
 
-def test_another_kind_of_model_is_no_clip(dino: Path):
-    with pytest.raises(UserError, match=r"cannot be read as a model of `evaluate.clip`"):
-        Clip(str(dino), CPU)
+def test_dino_is_no_clip(dino: Path):
+    with pytest.raises(UserError, match=r"cannot be loaded .*`evaluate.clip`"):
+        Clip(str(dino), "cpu")

@@ -1,4 +1,4 @@
-"""The stage as it runs, on renders whose figures are known beforehand."""
+"""The evaluate stage, on renders with known metrics."""
 
 import json
 import shutil
@@ -9,113 +9,90 @@ import pytest
 from PIL import Image
 
 from stages import evaluate
-from tests.inversion.world import draw
+from tests.outs import write_curated, write_renders
 from tests.project import SMALL, write_params
 from tests.tiny import tiny_clip
 
-PROMPTS = {"plain": "a {}", "night": "a {} at night"}
+RENDERS, CURATED, SCORES = Path("data/renders"), Path("data/curated"), Path("data/scores.csv")
+NAVY = Image.new("RGB", (32, 32), "navy")
 
 
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder in which the renders with the word are the held-out pictures, and those without are of one colour."""
-    tiny_clip(tmp_path / "starter" / "clip")
-    draw(tmp_path / "data" / "curated")
-    holdout = sorted((tmp_path / "data" / "curated" / "holdout").glob("*.png"))
-    cells = []
-    for key, prompt in PROMPTS.items():
-        (tmp_path / "data" / "renders" / key).mkdir(parents=True)
-        for subject, written in (("word", "<critter>"), ("initializer", "dragon")):
-            for seed, picture in enumerate(holdout):
-                file = f"{key}/{subject}-{seed}.png"
-                cells.append(
-                    {"prompt": key, "subject": subject, "seed": seed, "file": file, "text": prompt.format(written)}
-                )
-                target = tmp_path / "data" / "renders" / file
-                shutil.copy(picture, target) if subject == "word" else Image.new("RGB", (32, 32), "navy").save(target)
-    index = {"subjects": {"word": "<critter>", "initializer": "dragon"}, "prompts": PROMPTS, "cells": cells}
-    (tmp_path / "data" / "renders" / "index.json").write_text(json.dumps(index))
-    configure(tmp_path)
+@pytest.fixture(autouse=True)
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A working directory where the placeholder token renders the held-out images, the initializer token one color."""
     monkeypatch.chdir(tmp_path)
-    return tmp_path
+    tiny_clip(tmp_path / "starter" / "clip")
+    holdout = [Image.open(file) for file in sorted(write_curated(CURATED).glob("holdout/*.png"))]
+    write_renders(RENDERS, lambda subject, seed: holdout[seed] if subject == "word" else NAVY)
+    configure()
 
 
-def configure(home: Path, **changed: object) -> None:
-    write_params(home, SMALL | {"evaluate": SMALL["evaluate"] | changed, "runtime": {"threads": 1, "trackers": []}})
+def configure(**changed: object) -> None:
+    write_params(Path(), SMALL | {"evaluate": SMALL["evaluate"] | changed, "runtime": {"threads": 1, "trackers": []}})
 
 
-def figures(home: Path) -> dict[str, float]:
+def run() -> dict[str, float]:
     evaluate.main()
-    return json.loads((home / "data" / "metrics.json").read_text())
+    return json.loads(Path("data/metrics.json").read_text())
 
 
-def copy_renders(home: Path, source: str, target: str) -> None:
-    for file in (home / "data" / "renders").rglob(f"{source}-*.png"):
+def copy_renders(source: str, target: str) -> None:
+    for file in RENDERS.rglob(f"{source}-*.png"):
         shutil.copy(file, file.with_name(file.name.replace(source, target)))
 
 
-def test_renders_that_are_real_pictures_are_as_near_as_those(home: Path):
-    said = figures(home)
-    assert said["image_similarity_word"] > said["image_similarity_initializer"]
-    assert said["recovered_share"] > 0.9
-    assert said["image_similarity_word.night"] == said["image_similarity_word.plain"] == said["image_similarity_word"]
-    assert all(isinstance(value, float) for value in said.values())
+def test_renders_that_are_real_images():
+    metrics, scores = run(), SCORES.read_bytes()
+    assert metrics["image_similarity_word"] > metrics["image_similarity_initializer"]
+    assert metrics["image_similarity_gap_closed"] > 0.9
+    assert {metrics[f"image_similarity_word{prompt}"] for prompt in ("", ".a", ".zoo")} == {
+        metrics["image_similarity_word"]
+    }
+    assert all(isinstance(value, float) for value in metrics.values())
+    assert (run(), SCORES.read_bytes()) == (metrics, scores)
 
 
-def test_the_initializer_word_itself_recovers_nothing_and_keeps_all(home: Path):
-    copy_renders(home, "initializer", "word")
-    said = figures(home)
-    assert said["recovered_share"] == said["recovered_share_stderr"] == 0.0
-    assert said["image_similarity_word"] == said["image_similarity_initializer"]
-    assert said["prompt_following_word"] == said["prompt_following_initializer"]
-    assert said.get("prompt_following_kept", 1.0) == 1.0
+def test_equal_renders_close_no_gap():
+    copy_renders("initializer", "word")
+    metrics = run()
+    assert metrics["image_similarity_gap_closed"] == metrics["image_similarity_gap_closed_stderr"] == 0.0
+    for name in ("image_similarity", "prompt_similarity"):
+        assert metrics[f"{name}_word"] == metrics[f"{name}_initializer"]
+    assert metrics.get("prompt_similarity_ratio", 1.0) == 1.0
 
 
-def test_where_real_pictures_are_no_nearer_there_is_no_share(home: Path):
-    copy_renders(home, "word", "initializer")
-    holdout = sorted((home / "data" / "curated" / "holdout").glob("*.png"))
-    for picture in (home / "data" / "curated" / "train").glob("*.png"):
-        Image.new("RGB", (32, 32), "navy").save(picture)
-    assert holdout
-    assert "recovered_share" not in figures(home)
+def test_no_gap_gives_no_metric():
+    copy_renders("word", "initializer")
+    for file in CURATED.glob("train/*.png"):
+        NAVY.save(file)
+    assert "image_similarity_gap_closed" not in run()
 
 
-def test_the_table_has_a_row_a_render_that_averages_to_the_figures(home: Path):
-    said = figures(home)
-    rows = pd.read_csv(home / "data" / "scores.csv")
-    assert list(rows.columns) == [
-        *("prompt", "subject", "seed", "file"),
-        *("image_similarity", "image_similarity_train", "prompt_following"),
+def test_scores_average_to_the_metrics(dino: Path):
+    configure(dino=str(dino))
+    metrics, scores = run(), pd.read_csv(SCORES)
+    assert list(scores.columns[:4]) == ["prompt", "subject", "seed", "file"]
+    names = [
+        "image_similarity",
+        "image_similarity_train",
+        "dino_similarity",
+        "dino_similarity_train",
+        "prompt_similarity",
     ]
-    assert len(rows) == 8
-    means = rows.groupby("subject")[["image_similarity", "prompt_following"]].mean()
-    assert means.loc["word", "image_similarity"] == pytest.approx(said["image_similarity_word"], abs=1e-4)
-    assert means.loc["initializer", "prompt_following"] == pytest.approx(said["prompt_following_initializer"], abs=1e-4)
+    assert list(scores.columns[4:]) == names
+    assert len(scores) == 8
+    for (name, subject), value in scores.groupby("subject")[names].mean().unstack().items():
+        assert metrics[f"{name}_{subject}"] == pytest.approx(value, abs=1e-4)
+    assert metrics["dino_similarity_word"] > metrics["dino_similarity_initializer"]
+    assert {"dino_similarity_real", "dino_similarity_gap_closed"} <= metrics.keys()
 
 
-def test_the_same_bytes_twice(home: Path):
-    evaluate.main()
-    first = [(home / "data" / name).read_bytes() for name in ("metrics.json", "scores.csv")]
-    evaluate.main()
-    assert [(home / "data" / name).read_bytes() for name in ("metrics.json", "scores.csv")] == first
-
-
-def test_dino_looks_as_well_where_it_is_asked_to(home: Path, dino: Path):
-    configure(home, dino=str(dino))
-    said = figures(home)
-    assert said["dino_similarity_word"] > said["dino_similarity_initializer"]
-    assert {"dino_similarity_real", "dino_recovered_share", "dino_similarity_train_word"} <= said.keys()
-    assert {"dino_similarity", "dino_similarity_train"} <= set(pd.read_csv(home / "data" / "scores.csv").columns)
-
-
-def test_what_is_missing_is_one_sentence(home: Path):
-    configure(home, clip="starter/clop")
-    with pytest.raises(SystemExit, match=r"evaluate: the folder starter/clop is not here; mend `evaluate.clip`"):
-        evaluate.main()
-    configure(home)
-    next((home / "data" / "renders").rglob("*.png")).unlink()
-    with pytest.raises(SystemExit, match=r"evaluate: data/renders/.*png cannot be read .* `dvc repro`"):
-        evaluate.main()
-    (home / "data" / "renders" / "index.json").unlink()
-    with pytest.raises(SystemExit, match=r"data/renders/index.json cannot be read .* `dvc repro render`"):
-        evaluate.main()
+def test_missing_inputs_are_reported_in_one_line():
+    configure(clip="starter/clop")
+    with pytest.raises(SystemExit, match=r"evaluate: the folder starter/clop does not exist; correct `evaluate.clip`"):
+        run()
+    configure()
+    for file, stage in ((RENDERS / "a" / "word-0.png", "-f render"), (RENDERS / "index.json", "render")):
+        file.unlink()
+        with pytest.raises(SystemExit, match=f"evaluate: {file} cannot be read .* `dvc repro {stage}`"):
+            run()

@@ -1,0 +1,77 @@
+"""Draw the training curves as SVG whose colors are CSS variables of the page, so that they follow its theme."""
+
+import io
+import math
+import re
+
+import matplotlib
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+SIZES = {"wide": (1040, 430), "narrow": (380, 390)}  # px; the page shows the one that fits
+COLORS = {"--accent": "#b4410f", "--faint": "#66635d", "--line": "#e3dfd6", "--bar": "#cbc6bb", "--paper": "#fbfaf7"}
+ACCENT, FAINT, LINE, BAR, PAPER = COLORS.values()
+STYLE = {"svg.fonttype": "none", "font.sans-serif": "DejaVu Sans", "font.size": 13}
+STYLE |= {"axes.titlelocation": "left", "axes.titlesize": 13, "axes.xmargin": 0.01}
+STYLE |= dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color"), FAINT)
+STYLE |= dict.fromkeys(("axes.edgecolor", "grid.color"), LINE)
+STYLE |= dict.fromkeys(("axes.spines.left", "axes.spines.right", "axes.spines.top"), False)
+STYLE |= dict.fromkeys(("xtick.major.size", "ytick.major.size"), 0)
+MOST_POINTS = 800
+
+
+def training_curves(validation: pd.DataFrame, loss: pd.DataFrame) -> dict[str, str]:
+    """Return the curves as inline SVG, one drawing per size."""
+    return {name: _draw(validation, smooth(loss), name) for name in SIZES}
+
+
+def smooth(loss: pd.DataFrame) -> pd.DataFrame:
+    """Return at most `MOST_POINTS` rows, the means of equal spans of steps."""
+    return loss.groupby(loss.index // math.ceil(len(loss) / MOST_POINTS)).mean()
+
+
+def scale_positions(values: dict[str, float]) -> dict[str, float]:
+    """Return where values stand on a line, in percent of its length, with 12 % of their range free at both ends."""
+    low, high = min(values.values()), max(values.values())
+    margin = 0.12 * ((high - low) or 1)
+    return {name: round(100 * (value - low + margin) / (high - low + 2 * margin), 1) for name, value in values.items()}
+
+
+def _draw(validation: pd.DataFrame, loss: pd.DataFrame, name: str) -> str:
+    width, height = SIZES[name]
+    # The drawings stand on one page and must not share ids, which matplotlib derives from the salt.
+    with matplotlib.rc_context(STYLE | {"svg.hashsalt": name}):
+        figure = Figure(figsize=(width / 72, height / 72), layout="constrained")
+        top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
+        _plot_validation_loss(top, validation)
+        bottom.plot(loss["step"], loss["loss"], color=BAR, linewidth=1)
+        bottom.set_title("training loss")
+        bottom.set_xlabel("steps", loc="right")
+        bottom.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10], integer=True))
+        bottom.yaxis.set_major_locator(MaxNLocator(2))
+        file = io.StringIO()
+        metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        figure.savefig(file, format="svg", transparent=True, metadata=metadata)
+    svg = re.sub(r' id="[^"]*_\d+"', "", file.getvalue())  # names of groups, which repeat in every drawing
+    for old, new in {"xlink:href": "href", **{color: f"var({name})" for name, color in COLORS.items()}}.items():
+        svg = svg.replace(old, new)
+    return f'<svg class="{name}" viewBox="0 0 {width} {height}">' + re.split(r"<svg[^>]*>", svg)[1]
+
+
+def _plot_validation_loss(axes: Axes, validation: pd.DataFrame) -> None:
+    steps, relative, stderr = (validation[column] for column in ("step", "relative", "stderr"))
+    best = relative.idxmin()
+    axes.set_title("validation loss, relative to the initializer token")
+    axes.grid(axis="y")
+    axes.axhline(1, color=FAINT, linewidth=1, linestyle=(0, (4, 4)))
+    axes.fill_between(steps, relative - stderr, relative + stderr, color=ACCENT, alpha=0.16, linewidth=0)
+    axes.plot(steps, relative, color=ACCENT, linewidth=2.5)
+    axes.plot(steps[best], relative[best], "o", color=ACCENT, markersize=10, markeredgecolor=PAPER, markeredgewidth=2)
+    label, below = f"{relative[best]:.3f} at step {steps[best]:,.0f}", (steps[best], relative[best] - stderr[best])
+    side = "left" if steps[best] < steps.max() / 2 else "right"
+    axes.annotate(label, below, (0, -16), textcoords="offset points", ha=side, color=ACCENT)
+    shift = 4 if relative[best] < 1 else -13  # away from the label of the best step
+    axes.annotate("initializer token", (1, 1), (0, shift), axes.get_yaxis_transform(), "offset points", ha="right")
+    axes.margins(y=0.16)

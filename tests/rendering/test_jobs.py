@@ -1,0 +1,34 @@
+"""The jobs that the params describe."""
+
+from pathlib import Path
+
+import pytest
+
+from stages.models.params import Model
+from stages.rendering.jobs import RenderInputs
+from stages.rendering.params import Render
+from tests.rendering.conftest import CONCEPT, FAST
+
+
+def test_jobs_are_prompts_by_subjects_by_seeds():
+    inputs = RenderInputs(Model(), CONCEPT, Render(**FAST), Path())
+    jobs = inputs.jobs()
+    assert len({job.file for job in jobs}) == len(jobs) == 2 * 2 * 2
+    assert (jobs[0].file, jobs[0].text) == ("plain/word-7.png", "a <critter>")
+    assert (jobs[-1].file, jobs[-1].text) == ("both/initializer-0.png", "dragon and dragon at night")
+    assert [row["file"] for row in inputs.index()["cells"]] == [job.file for job in jobs]
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"prompts": {"x": "no slot"}}, "has no {}"),
+        ({"prompts": {"../x": "a {}"}}, "becomes a folder"),
+        ({"seeds": [1, 1]}, "twice"),
+        ({"seeds": [2**32]}, "less than"),
+        ({"height": 33}, "multiple of 8"),
+    ],
+)
+def test_invalid_params_are_refused(changed: dict, message: str):
+    with pytest.raises(ValueError, match=message):
+        Render(**FAST | changed)
