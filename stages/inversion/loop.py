@@ -40,7 +40,6 @@ def training_loop(
     """Train `state` for the steps of the recipe, or until early stopping. Raises PausedError on a stop request."""
     samples = share(recipe.batch_size, accelerator.process_index, accelerator.num_processes)
     draw = functools.lru_cache(maxsize=2)(lambda step: sampler.draw(step, samples).to(loss.device))
-    previewed = -1
     while True:
         # Maintenance: what belongs to the state after `state.step` updates.
         is_last = state.step >= recipe.steps
@@ -48,10 +47,8 @@ def training_loop(
             state.record_validation(validation(state.vectors, state.micro_batch))
             relative = state.curve()[-1]
             callbacks.log(state.step, validation_loss=relative.value, validation_loss_stderr=relative.stderr)
-        if recipe.progress_every and state.step % recipe.progress_every == 0 and state.step > previewed:
-            previewed = state.step
-            if accelerator.is_main_process:
-                callbacks.preview(preview(state.vectors), state.step)
+        if recipe.progress_every and state.step % recipe.progress_every == 0 and accelerator.is_main_process:
+            callbacks.preview(preview(state.vectors), state.step)
         if recipe.snapshot_every and state.step and state.step % recipe.snapshot_every == 0:
             state.record_snapshot()
         if is_last or should_stop(recipe, state):
