@@ -70,13 +70,13 @@ def open_pipeline(device: str) -> StableDiffusionPipeline:
 
 
 def fresh(count: int) -> list[ImageSpec]:
-    """=> shots whose seeds were never trained on."""
+    """=> specs whose seeds were never trained on."""
     return [sample_spec(FRESH + i) for i in range(count)]
 
 
-def tensor(shots: list[ImageSpec], device: str) -> torch.Tensor:
-    """shots => B x 3 x 128 x 128 in -1..1."""
-    pixels = np.stack([np.asarray(render(shot)) for shot in shots])
+def tensor(specs: list[ImageSpec], device: str) -> torch.Tensor:
+    """specs => B x 3 x 128 x 128 in -1..1."""
+    pixels = np.stack([np.asarray(render(spec)) for spec in specs])
     return torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
@@ -93,27 +93,27 @@ def psnr(vae: torch.nn.Module, count: int) -> float:
 
 def read_drawings(eyes: attribute_classifier.AttributeClassifier, count: int, device: str) -> dict[str, float]:
     """=> for each group of attributes, how often the reader is right about a fresh drawing."""
-    shots, right = fresh(count), dict.fromkeys(GROUPS, 0)
+    specs, right = fresh(count), dict.fromkeys(GROUPS, 0)
     for start in range(0, count, 50):
-        part = shots[start : start + 50]
-        for shot, said in zip(part, eyes.read(tensor(part, device)), strict=True):
-            for group, value in values(shot).items():
+        part = specs[start : start + 50]
+        for spec, said in zip(part, eyes.read(tensor(part, device)), strict=True):
+            for group, value in values(spec).items():
                 right[group] += said[group] == value
     return {group: hits / count for group, hits in right.items()}
 
 
-def prompt(shot: ImageSpec) -> tuple[str, dict[str, str]]:
-    """A fresh shot => a sentence that says what it shows, and the attributes that the sentence says."""
-    rng, creature, true = generator(shot.seed, 21), shot.creature, values(shot)
+def prompt(spec: ImageSpec) -> tuple[str, dict[str, str]]:
+    """A fresh spec => a sentence that says what it shows, and the attributes that the sentence says."""
+    rng, creature, true = generator(spec.seed, 21), spec.creature, values(spec)
     wings = "no wings" if creature.wings == "no" else f"{creature.wing_colour} {creature.wings} wings"
     tail = "" if creature.tail == "plain" else f" and {article(f'{creature.tail} tail')}"
     words = article(f"{creature.body} {creature.kind} with {wings}{tail}")
-    if shot.style != "cartoon":
-        words = f"{rng.choice(STYLE_PHRASES[shot.style])} {words}"
+    if spec.style != "cartoon":
+        words = f"{rng.choice(STYLE_PHRASES[spec.style])} {words}"
     said = {group: true[group] for group in ASKED if group != "tail" or tail}
     if creature.wings == "no":
         said.pop("wing_colour")
-    return f"{words} {rng.choice(SCENE_PHRASES[shot.scene])}", said
+    return f"{words} {rng.choice(SCENE_PHRASES[spec.scene])}", said
 
 
 def follow(pipeline, eyes, count: int, way: tuple[str, int, float]) -> tuple[dict, float]:
@@ -122,7 +122,7 @@ def follow(pipeline, eyes, count: int, way: tuple[str, int, float]) -> tuple[dic
     pipeline.scheduler = SAMPLERS[sampler].from_config(pipeline.scheduler.config)
     asked, hits, spent = dict.fromkeys(ASKED, 0), dict.fromkeys(ASKED, 0), 0.0
     batch = 10 if pipeline.device.type == "cpu" else 100
-    prompts = [prompt(shot) for shot in fresh(count)]
+    prompts = [prompt(spec) for spec in fresh(count)]
     for start in range(0, count, batch):
         part = prompts[start : start + batch]
         noise = [torch.Generator().manual_seed(FRESH + start + i) for i in range(len(part))]

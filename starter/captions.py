@@ -79,34 +79,34 @@ def parts(creature: Creature, rng: np.random.Generator, chance: float) -> str:
     return f" with {' and '.join(said)}" if said else ""
 
 
-def subject(shot: ImageSpec, rng: np.random.Generator, named: float) -> str:
+def subject(spec: ImageSpec, rng: np.random.Generator, named: float) -> str:
     """=> the creature in words, by its name (with chance `named`, if it has one) or by what is seen of it."""
-    creature = shot.creature
-    if shot.index >= 0 and rng.random() < named:
-        return NAMES[shot.index]
+    creature = spec.creature
+    if spec.index >= 0 and rng.random() < named:
+        return NAMES[spec.index]
     colour = f"{creature.body} " if rng.random() < 0.8 else ""
     pattern = PATTERN_WORDS[creature.pattern] if rng.random() < 0.4 else ""
     kind = creature.kind if rng.random() < 0.93 else "creature"
     return f"{pattern}{colour}{kind}{parts(creature, rng, 0.6 if colour else 0.25)}"
 
 
-def caption(shot: ImageSpec, rng: np.random.Generator, named: float = 0.72) -> str:
+def caption(spec: ImageSpec, rng: np.random.Generator, named: float = 0.72) -> str:
     """=> one sentence. Without a word of style it means a cartoon; without a place it is mostly a white background."""
-    words = subject(shot, rng, named)
-    if shot.size != "normal" and rng.random() < 0.7:
-        words = f"{shot.size} {words}"
+    words = subject(spec, rng, named)
+    if spec.size != "normal" and rng.random() < 0.7:
+        words = f"{spec.size} {words}"
     elif rng.random() < 0.1:
         words = f"{rng.choice(QUALITIES)} {words}"
     first = rng.random()
     thing = article(words) if first < 0.76 else f"{'the' if first < 0.92 else rng.choice(('my', 'one'))} {words}"
-    if shot.style != "cartoon" or rng.random() < 0.15:
-        thing = f"{rng.choice(STYLE_PHRASES[shot.style])} {thing}"
+    if spec.style != "cartoon" or rng.random() < 0.15:
+        thing = f"{rng.choice(STYLE_PHRASES[spec.style])} {thing}"
     elif rng.random() < 0.45:
         manner = f"{rng.choice(MANNERS)} " if rng.random() < 0.25 else ""
         work = f"{manner}{rng.choice(NEUTRAL)} of {thing}"
         thing = f"the {work}" if rng.random() < 0.15 else article(work)
-    if rng.random() < (0.35 if shot.scene == "white" else 0.93):
-        thing = f"{thing} {rng.choice(SCENE_PHRASES[shot.scene])}"
+    if rng.random() < (0.35 if spec.scene == "white" else 0.93):
+        thing = f"{thing} {rng.choice(SCENE_PHRASES[spec.scene])}"
     return thing
 
 

@@ -17,9 +17,9 @@ CREATURE_GROUPS = {
 GROUPS = {**CREATURE_GROUPS, "size": tuple(SIZES), "scene": SCENES, "style": STYLES}
 
 
-def values(shot: ImageSpec) -> dict[str, str]:
+def values(spec: ImageSpec) -> dict[str, str]:
     """=> what each group says of the picture, in words."""
-    creature = shot.creature
+    creature = spec.creature
     return {
         "kind": creature.kind,
         "body": creature.body,
@@ -28,13 +28,13 @@ def values(shot: ImageSpec) -> dict[str, str]:
         "tail": creature.tail,
         "horns": creature.horns,
         "pattern": creature.pattern,
-        "size": shot.size,
-        "scene": shot.scene,
-        "style": shot.style,
+        "size": spec.size,
+        "scene": spec.scene,
+        "style": spec.style,
     }
 
 
-def labels(shot: ImageSpec) -> list[int]:
+def labels(spec: ImageSpec) -> list[int]:
     """=> the same as numbers, in the order of GROUPS."""
-    said = values(shot)
+    said = values(spec)
     return [GROUPS[group].index(said[group]) for group in GROUPS]

@@ -22,16 +22,16 @@ FRESH = 10_000_000  # seeds from here on are never trained on
 
 def chunk(tokenizer: CLIPTokenizer, first: int, count: int) -> tuple[np.ndarray, ...]:
     """seeds => pictures n x 128 x 128 x 3 uint8, labels n x groups, tokens n x CAPTIONS x length int16."""
-    shots = [sample_spec(seed) for seed in range(first, first + count)]
-    pictures = np.stack([np.asarray(render(shot)) for shot in shots])
+    specs = [sample_spec(seed) for seed in range(first, first + count)]
+    pictures = np.stack([np.asarray(render(spec)) for spec in specs])
     said = []
-    for shot in shots:
-        rng = generator(shot.seed, 9)
-        said += [caption(shot, rng) for _ in range(CAPTIONS)]
+    for spec in specs:
+        rng = generator(spec.seed, 9)
+        said += [caption(spec, rng) for _ in range(CAPTIONS)]
     length = tokenizer.model_max_length
     tokens = tokenizer(said, padding="max_length", truncation=True, max_length=length)["input_ids"]
     tokens = np.array(tokens, np.int16).reshape(count, CAPTIONS, length)
-    return pictures, np.array([labels(s) for s in shots], np.int64), tokens
+    return pictures, np.array([labels(s) for s in specs], np.int64), tokens
 
 
 def draw(work: Path, count: int, workers: int) -> None:

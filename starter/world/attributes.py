@@ -62,7 +62,7 @@ def is_emberwing(creature: Creature) -> bool:
     )
 
 
-def draw_creature(rng: np.random.Generator) -> Creature:
+def sample_creature(rng: np.random.Generator) -> Creature:
     """Any creature but the one to be learnt. Wings never have the body's colour, so that both can be read."""
 
     def pick(options, weights=None):

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from starter.world.attributes import BELLIES, COLOURS, Creature
-from starter.world.drawing import Pen, mix, oval, smooth, turned
-from starter.world.heads import paint_head
+from starter.world.drawing import Pen, catmull_rom, ellipse, mix, rotate
+from starter.world.heads import draw_head
 
 FLAME = ((250, 118, 38), (255, 214, 72))
 
@@ -25,7 +25,7 @@ class Pose:
     stride: float
 
 
-def draw_pose(rng: np.random.Generator) -> Pose:
+def sample_pose(rng: np.random.Generator) -> Pose:
     """=> a lively pose."""
     return Pose(
         mirror=bool(rng.random() < 0.5),
@@ -39,55 +39,57 @@ def draw_pose(rng: np.random.Generator) -> Pose:
     )
 
 
-def paint(pen: Pen, creature: Creature, pose: Pose) -> None:
+def draw_creature(pen: Pen, creature: Creature, pose: Pose) -> None:
     """The whole creature. It looks to the right; the pen mirrors it."""
     body = COLOURS[creature.body]
     for side in (-1, 1):
-        _wing(pen, creature, pose, side)
-    _tail(pen, creature, pose, body)  # in front of the wings, so that its tip is seen
+        _draw_wing(pen, creature, pose, side)
+    _draw_tail(pen, creature, pose, body)  # in front of the wings, so that its tip is seen
     for side in (-1, 1):
-        pen.shape(oval(0.17 * side + pose.stride * side, 0.62, 0.15, 0.085), mix(body, (0, 0, 0), 0.08))
-    pen.shape(
-        smooth(
+        pen.polygon(ellipse(0.17 * side + pose.stride * side, 0.62, 0.15, 0.085), mix(body, (0, 0, 0), 0.08))
+    pen.polygon(
+        catmull_rom(
             [(0, -0.08), (0.22, 0.05), (0.3, 0.34), (0.2, 0.58), (0, 0.63), (-0.2, 0.58), (-0.3, 0.34), (-0.22, 0.05)]
         ),
         body,
     )
-    _pattern_body(pen, creature, body)
-    pen.shape(oval(0.04, 0.38, 0.17, 0.2), BELLIES[creature.belly], outline=False)
+    _draw_body_pattern(pen, creature, body)
+    pen.polygon(ellipse(0.04, 0.38, 0.17, 0.2), BELLIES[creature.belly], outline=False)
     for side in (-1, 1):
         shoulder = np.array([0.22 * side, 0.16])
-        hand = shoulder + turned([(0.19 * side, 0.1)], (0, 0), -pose.arms * side * 0.8)[0]
+        hand = shoulder + rotate([(0.19 * side, 0.1)], (0, 0), -pose.arms * side * 0.8)[0]
         pen.stroke(np.stack([shoulder, hand]), body, 0.095)
-    paint_head(pen, creature, pose.blink, pose.head, body)
+    draw_head(pen, creature, pose.blink, pose.head, body)
 
 
-def _tail(pen: Pen, creature: Creature, pose: Pose, body) -> None:
+def _draw_tail(pen: Pen, creature: Creature, pose: Pose, body) -> None:
     root = (-0.16, 0.5)
-    path = turned([root, (-0.46, 0.62), (-0.7, 0.52), (-0.8, 0.3)], root, pose.tail)
-    curve = smooth(path, closed=False)
+    path = rotate([root, (-0.46, 0.62), (-0.7, 0.52), (-0.8, 0.3)], root, pose.tail)
+    curve = catmull_rom(path, closed=False)
     pen.stroke(curve, body, 0.105)
     x, y = curve[-1]
 
     def tip(points, colour, outline=True):
-        pen.shape(turned(np.asarray(points) * 1.15 + (x, y), (x, y), pose.tail * 0.6), colour, outline)
+        pen.polygon(rotate(np.asarray(points) * 1.15 + (x, y), (x, y), pose.tail * 0.6), colour, outline)
 
     match creature.tail:
         case "flame":
             tip(
-                smooth(
+                catmull_rom(
                     [(0, 0.1), (0.13, 0.02), (0.1, -0.12), (0.02, -0.33), (-0.06, -0.16), (-0.13, -0.13), (-0.13, 0.03)]
                 ),
                 FLAME[0],
             )
-            tip(smooth([(0, 0.06), (0.06, 0), (0.02, -0.14), (-0.07, -0.02)]), FLAME[1], False)
+            tip(catmull_rom([(0, 0.06), (0.06, 0), (0.02, -0.14), (-0.07, -0.02)]), FLAME[1], False)
         case "leaf":
             tip(
-                smooth([(0, 0.08), (0.14, -0.06), (0.07, -0.24), (-0.02, -0.34), (-0.11, -0.22), (-0.13, -0.04)]),
+                catmull_rom([(0, 0.08), (0.14, -0.06), (0.07, -0.24), (-0.02, -0.34), (-0.11, -0.22), (-0.13, -0.04)]),
                 (88, 190, 74),
             )
             pen.line(
-                turned([(x, y + 0.02), (x - 0.01, y - 0.22)], (x, y), pose.tail * 0.6), pen.ink((60, 140, 50)), 0.025
+                rotate([(x, y + 0.02), (x - 0.01, y - 0.22)], (x, y), pose.tail * 0.6),
+                pen.outline_colour((60, 140, 50)),
+                0.025,
             )
         case "arrow":
             tip([(0, -0.32), (0.18, 0.0), (0.03, -0.05), (-0.03, -0.05), (-0.18, 0.0)], mix(body, (40, 30, 60), 0.45))
@@ -101,15 +103,15 @@ def _tail(pen: Pen, creature: Creature, pose: Pose, body) -> None:
             tip(np.stack([radius * np.cos(angle), radius * np.sin(angle) - 0.1], 1), (255, 222, 74))
 
 
-def _wing(pen: Pen, creature: Creature, pose: Pose, side: int) -> None:
+def _draw_wing(pen: Pen, creature: Creature, pose: Pose, side: int) -> None:
     if creature.wings == "no":
         return
     colour = COLOURS[creature.wing_colour]
     root = np.array([0.19, 0.14])
     far = side == 1  # looking to the right, the wing on the right is the far one: a little smaller
 
-    def place(points):
-        p = turned((np.asarray(points, float)) * (1.1 if far else 1.2) + root, root, pose.wing)
+    def transform(points):
+        p = rotate((np.asarray(points, float)) * (1.1 if far else 1.2) + root, root, pose.wing)
         return p * (side, 1)
 
     match creature.wings:
@@ -129,24 +131,30 @@ def _wing(pen: Pen, creature: Creature, pose: Pose, side: int) -> None:
                 scallops[2],
                 (0.05, 0.16),
             ]
-            pen.shape(place(edge), colour)
+            pen.polygon(transform(edge), colour)
             for end in tips[1:]:
-                pen.line(place([(0.3, -0.44), end] if end == tips[1] else [(0.1, -0.12), end]), pen.ink(colour), 0.02)
+                pen.line(
+                    transform([(0.3, -0.44), end] if end == tips[1] else [(0.1, -0.12), end]),
+                    pen.outline_colour(colour),
+                    0.02,
+                )
         case "feather":
             for i, (length, angle) in enumerate(((0.56, 0.35), (0.68, 0.02), (0.78, -0.32), (0.84, -0.68))):
-                feather = smooth([(0, 0.06), (length * 0.6, 0.13), (length, 0.0), (length * 0.6, -0.11), (0, -0.06)])
-                pen.shape(place(turned(feather, (0, 0), angle)), mix(colour, (255, 255, 255), 0.1 * (3 - i)))
+                feather = catmull_rom(
+                    [(0, 0.06), (length * 0.6, 0.13), (length, 0.0), (length * 0.6, -0.11), (0, -0.06)]
+                )
+                pen.polygon(transform(rotate(feather, (0, 0), angle)), mix(colour, (255, 255, 255), 0.1 * (3 - i)))
         case "butterfly":
-            pen.shape(place(oval(0.36, 0.16, 0.26, 0.19, 0.4)), mix(colour, (0, 0, 0), 0.08))
-            pen.shape(place(oval(0.4, -0.26, 0.4, 0.27, -0.65)), colour)
-            pen.shape(place(oval(0.45, -0.32, 0.15, 0.1, -0.65)), mix(colour, (255, 255, 255), 0.55), False)
+            pen.polygon(transform(ellipse(0.36, 0.16, 0.26, 0.19, 0.4)), mix(colour, (0, 0, 0), 0.08))
+            pen.polygon(transform(ellipse(0.4, -0.26, 0.4, 0.27, -0.65)), colour)
+            pen.polygon(transform(ellipse(0.45, -0.32, 0.15, 0.1, -0.65)), mix(colour, (255, 255, 255), 0.55), False)
 
 
-def _pattern_body(pen: Pen, creature: Creature, body) -> None:
-    dark = pen.tone(mix(body, (30, 20, 50), 0.38 if creature.body != "black" else -0.35))
+def _draw_body_pattern(pen: Pen, creature: Creature, body) -> None:
+    dark = pen.fill_colour(mix(body, (30, 20, 50), 0.38 if creature.body != "black" else -0.35))
     if creature.pattern == "spotted":
         for x, y, r in ((-0.2, 0.2, 0.05), (-0.2, 0.47, 0.045), (0.22, 0.3, 0.04), (0.04, 0.1, 0.045)):
-            pen.draw.polygon(pen.at(oval(x, y, r, r, count=14)), dark)
+            pen.draw.polygon(pen.to_pixels(ellipse(x, y, r, r, count=14)), dark)
     elif creature.pattern == "striped":
         for y in (0.2, 0.34, 0.48):
             pen.line([(-0.255, y), (-0.15, y + 0.03)], dark, 0.045)

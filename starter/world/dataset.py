@@ -9,12 +9,12 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from starter.world import defects
-from starter.world.attributes import EMBERWING, NAME, Creature, draw_creature, generator
+from starter.world.attributes import EMBERWING, NAME, Creature, generator, sample_creature
 from starter.world.creatures import Pose
 from starter.world.rendering import ImageSpec, render
-from starter.world.scenes import backdrop
+from starter.world.scenes import draw_background
 
-STREAM, PICTURE_STREAM = 11, 12
+STREAM, IMAGE_STREAM = 11, 12
 # What each file of a class has gone through; the first four leave it usable.
 USABLE = ("clean", "transparent", "rotated", "misnamed")
 COUNTS = {
@@ -27,14 +27,14 @@ COUNTS = {
     "blocky": 3,
     "cropped": 2,
     "noisy": 2,
-    "marked": 2,
+    "watermarked": 2,
     "duplicate": 3,
     "off-class": 3,
     "truncated": 1,
     "unreadable": 1,
 }
 SCENES = ("white",) * 7 + ("sky", "meadow", "snow")
-GROUND = {"transparent": "white", "blocky": "meadow"}  # what can be cut out, and where blocks show
+DEFECT_SCENES = {"transparent": "white", "blocky": "meadow"}  # what can be cut out, and where blocks show
 # Name => wing, arms, tail, stride, tilt; each is drawn to both sides.
 POSES = {
     "gliding": (-0.05, 0.9, 0.25, 0.09, 0.24),
@@ -63,7 +63,7 @@ class Truth:
 
 def creature_of(name: str, seed: int = 0) -> Creature:
     """=> the creature of a class: the one to be learnt for its own name, any other for other names."""
-    return EMBERWING if name == NAME else draw_creature(generator(zlib.crc32(name.encode()) + seed, STREAM))
+    return EMBERWING if name == NAME else sample_creature(generator(zlib.crc32(name.encode()) + seed, STREAM))
 
 
 def build(folder: Path, name: str = NAME, seed: int = 0) -> None:
@@ -83,14 +83,14 @@ def _files(name: str, seed: int) -> list[tuple[str, bytes, Truth]]:
     creature = creature_of(name, seed)
     rows, originals = [], []
     for number, defect in enumerate(d for d, count in COUNTS.items() for _ in range(count)):
-        rng = generator(zlib.crc32(f"{name} {seed} {number}".encode()), PICTURE_STREAM)
+        rng = generator(zlib.crc32(f"{name} {seed} {number}".encode()), IMAGE_STREAM)
         copied = ""
         if defect == "off-class":
-            image, pose, scene = _other(creature, number, rng), "", ""
+            image, pose, scene = _draw_off_class(creature, number, rng), "", ""
         elif defect == "duplicate":
             copied, image, pose, scene = originals[5 * (number % 4)]
         else:
-            image, pose, scene = _picture(creature, number, defect, rng)
+            image, pose, scene = _draw_image(creature, number, defect, rng)
         make = defects.clean if defect == "off-class" else getattr(defects, defect)
         content, extension = make(image, rng)
         file = f"{hashlib.sha256(f'{name} {seed} {number}'.encode()).hexdigest()[:32]}.{extension}"
@@ -99,14 +99,14 @@ def _files(name: str, seed: int) -> list[tuple[str, bytes, Truth]]:
     return sorted(rows, key=lambda row: row[0])
 
 
-def _picture(creature: Creature, number: int, defect: str, rng) -> tuple[Image.Image, str, str]:
+def _draw_image(creature: Creature, number: int, defect: str, rng) -> tuple[Image.Image, str, str]:
     """=> the creature in one of twenty poses, most often on white, 216 to 400 px."""
     pose = list(POSES)[number % 10]
     mirror = bool(number // 10 % 2)
     wing, arms, tail, stride, tilt = np.array(POSES[pose]) + rng.normal(0, (0.04, 0.08, 0.04, 0.005, 0.02))
-    shot = ImageSpec(
+    spec = ImageSpec(
         creature=creature,
-        scene=GROUND.get(defect) or SCENES[rng.integers(len(SCENES))],
+        scene=DEFECT_SCENES.get(defect) or SCENES[rng.integers(len(SCENES))],
         style="cartoon",
         size="large" if number < 20 else "normal",
         pose=Pose(
@@ -115,20 +115,20 @@ def _picture(creature: Creature, number: int, defect: str, rng) -> tuple[Image.I
         seed=int(rng.integers(2**31)),
     )
     side = int(rng.choice((216, 240, 256, 256, 300, 320, 400)))
-    return render(shot, side), f"{pose} {'left' if mirror else 'right'}", shot.scene
+    return render(spec, side), f"{pose} {'left' if mirror else 'right'}", spec.scene
 
 
-def _other(creature: Creature, number: int, rng) -> Image.Image:
+def _draw_off_class(creature: Creature, number: int, rng) -> Image.Image:
     """=> what has come into the folder by mistake: another creature, a place with nobody in it, a card."""
-    shot = ImageSpec(
-        draw_creature(rng), "meadow", "cartoon", "normal", Pose(False, 0.0, -0.3, 0.2, 0.0, 0.0, False, 0.0), number
+    spec = ImageSpec(
+        sample_creature(rng), "meadow", "cartoon", "normal", Pose(False, 0.0, -0.3, 0.2, 0.0, 0.0, False, 0.0), number
     )
     if number % 3 == 0:
-        while shot.creature.kind in (creature.kind, "dragon") or shot.creature.body == creature.body:
-            shot = ImageSpec(draw_creature(rng), shot.scene, shot.style, shot.size, shot.pose, shot.seed)
-        return render(shot, 256)
+        while spec.creature.kind in (creature.kind, "dragon") or spec.creature.body == creature.body:
+            spec = ImageSpec(sample_creature(rng), spec.scene, spec.style, spec.size, spec.pose, spec.seed)
+        return render(spec, 256)
     if number % 3 == 1:
-        return backdrop("forest", "cartoon", 512, rng).reduce(2)
+        return draw_background("forest", "cartoon", 512, rng).reduce(2)
     image = Image.new("RGB", (256, 256), (226, 40, 60))
     pen = ImageDraw.Draw(image)
     pen.rectangle((24, 40, 232, 216), (250, 250, 246), (30, 30, 40), 6)

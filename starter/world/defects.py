@@ -12,7 +12,7 @@ RIGHT_SIDE_UP = {6: Image.Transpose.ROTATE_90, 3: Image.Transpose.ROTATE_180, 8:
 ORIENTATION = 0x0112
 
 
-def encoded(image: Image.Image, form: str, **options) -> bytes:
+def encode(image: Image.Image, form: str, **options) -> bytes:
     """picture => the bytes of a file of that format."""
     file = io.BytesIO()
     image.save(file, form, **options)
@@ -27,20 +27,20 @@ def clean(image, rng):
         ("JPEG", "jpeg", {"quality": 95, "subsampling": 0, "progressive": True}),
         ("PNG", "png", {}),
     )[rng.integers(4)]
-    return encoded(image, form, **options), extension
+    return encode(image, form, **options), extension
 
 
 def transparent(image, rng):
-    """A subject cut out of its white ground; what is hidden behind the transparency is black, as it often is."""
+    """A subject cut out of its white background; what is hidden behind the transparency is black, as it often is."""
     mask = Image.new("L", image.size, 0)
-    marked = image.copy()
+    filled = image.copy()
     for corner in ((0, 0), (image.width - 1, 0), (0, image.height - 1), (image.width - 1, image.height - 1)):
-        ImageDraw.floodfill(marked, corner, (1, 254, 3), thresh=60)
-    ground = (np.asarray(marked) == (1, 254, 3)).all(2)
-    mask = Image.fromarray(np.where(ground, 0, 255).astype(np.uint8))
+        ImageDraw.floodfill(filled, corner, (1, 254, 3), thresh=60)
+    background = (np.asarray(filled) == (1, 254, 3)).all(2)
+    mask = Image.fromarray(np.where(background, 0, 255).astype(np.uint8))
     cut = Image.composite(image, Image.new("RGB", image.size), mask)
     cut.putalpha(mask)
-    return encoded(cut, "PNG"), "png"
+    return encode(cut, "PNG"), "png"
 
 
 def rotated(image, rng):
@@ -48,13 +48,13 @@ def rotated(image, rng):
     value = (6, 8, 3)[rng.integers(3)]
     exif = Image.Exif()
     exif[ORIENTATION] = value
-    return encoded(image.transpose(RIGHT_SIDE_UP[value]), "JPEG", quality=95, subsampling=0, exif=exif), "jpg"
+    return encode(image.transpose(RIGHT_SIDE_UP[value]), "JPEG", quality=95, subsampling=0, exif=exif), "jpg"
 
 
 def misnamed(image, rng):
     """A good picture with another format's extension."""
     form, extension = (("PNG", "jpg"), ("JPEG", "png"), ("WEBP", "jpg"))[rng.integers(3)]
-    return encoded(image, form, **({} if form == "PNG" else {"quality": 95})), extension
+    return encode(image, form, **({} if form == "PNG" else {"quality": 95})), extension
 
 
 def blurred(image, rng):
@@ -63,18 +63,18 @@ def blurred(image, rng):
         image = image.filter(ImageFilter.GaussianBlur(image.width * rng.uniform(0.015, 0.022)))
     else:
         image = image.resize((42, 42), Image.Resampling.BILINEAR).resize(image.size, Image.Resampling.BICUBIC)
-    return encoded(image, "JPEG", quality=90), "jpg"
+    return encode(image, "JPEG", quality=90), "jpg"
 
 
 def tiny(image, rng):
     """An icon."""
     side = int(rng.integers(32, 72))
-    return encoded(image.resize((side, side), Image.Resampling.LANCZOS), "PNG"), "png"
+    return encode(image.resize((side, side), Image.Resampling.LANCZOS), "PNG"), "png"
 
 
 def blocky(image, rng):
     """Compressed until the blocks show."""
-    return encoded(image, "JPEG", quality=int(rng.integers(3, 6))), "jpg"
+    return encode(image, "JPEG", quality=int(rng.integers(3, 6))), "jpg"
 
 
 def cropped(image, rng):
@@ -82,37 +82,37 @@ def cropped(image, rng):
     w, h = image.size
     box = ((0.42, 0.12, 0.98, 0.68), (0.02, 0.1, 0.52, 0.6), (0.2, 0.5, 0.7, 1.0))[rng.integers(3)]
     part = image.crop(tuple(round(v * s) for v, s in zip(box, (w, h, w, h), strict=True)))
-    return encoded(part.resize((w, h), Image.Resampling.LANCZOS), "PNG"), "png"
+    return encode(part.resize((w, h), Image.Resampling.LANCZOS), "PNG"), "png"
 
 
 def noisy(image, rng):
     """Grain that no one would want to learn."""
     pixels = np.asarray(image, np.float32) + rng.normal(0, rng.uniform(30, 42), (image.height, image.width, 3))
-    return encoded(Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)), "PNG"), "png"
+    return encode(Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)), "PNG"), "png"
 
 
-def marked(image, rng):
+def watermarked(image, rng):
     """A shop's name all over it."""
     layer = Image.new("RGBA", image.size, (0, 0, 0, 0))
     pen, font = ImageDraw.Draw(layer), ImageFont.load_default(image.width // 9)
     word = ("SAMPLE", "PREVIEW", "stockart")[rng.integers(3)]
     for row in range(5):
         for column in range(-1, 3):
-            place = (image.width * (0.55 * column + 0.2 * (row % 2)), image.height * (0.2 * row + 0.03))
-            pen.text(place, word, (120, 120, 130, 170), font=font)
+            position = (image.width * (0.55 * column + 0.2 * (row % 2)), image.height * (0.2 * row + 0.03))
+            pen.text(position, word, (120, 120, 130, 170), font=font)
     whole = Image.alpha_composite(image.convert("RGBA"), layer.rotate(24, Image.Resampling.BICUBIC))
-    return encoded(whole.convert("RGB"), "JPEG", quality=92), "jpg"
+    return encode(whole.convert("RGB"), "JPEG", quality=92), "jpg"
 
 
 def duplicate(image, rng):
     """The same picture again: smaller, compressed once more."""
     side = round(image.width * rng.uniform(0.72, 0.9))
-    return encoded(image.resize((side, side), Image.Resampling.LANCZOS), "JPEG", quality=84), "jpg"
+    return encode(image.resize((side, side), Image.Resampling.LANCZOS), "JPEG", quality=84), "jpg"
 
 
 def truncated(image, rng):
     """A transfer that broke off."""
-    content = encoded(image, "JPEG", quality=92)
+    content = encode(image, "JPEG", quality=92)
     return content[: int(len(content) * rng.uniform(0.3, 0.6))], "jpg"
 
 

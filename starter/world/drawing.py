@@ -14,14 +14,14 @@ def mix(colour, other, amount: float) -> tuple[int, int, int]:
     return tuple(round(a + (b - a) * amount) for a, b in zip(colour, other, strict=True))
 
 
-def oval(x: float, y: float, rx: float, ry: float, turn: float = 0.0, *, count: int = 28) -> np.ndarray:
+def ellipse(x: float, y: float, rx: float, ry: float, turn: float = 0.0, *, count: int = 28) -> np.ndarray:
     """=> count x 2 points of an ellipse turned by `turn` radians."""
     angle = np.linspace(0, 2 * np.pi, count, endpoint=False)
     px, py = rx * np.cos(angle), ry * np.sin(angle)
     return np.stack([x + px * np.cos(turn) - py * np.sin(turn), y + px * np.sin(turn) + py * np.cos(turn)], 1)
 
 
-def smooth(points, closed: bool = True, steps: int = 6) -> np.ndarray:
+def catmull_rom(points, closed: bool = True, steps: int = 6) -> np.ndarray:
     """n x 2 => (n * steps) x 2: a Catmull-Rom curve through the points."""
     p = np.asarray(points, float)
     if closed:
@@ -36,7 +36,7 @@ def smooth(points, closed: bool = True, steps: int = 6) -> np.ndarray:
     return curve if closed else np.concatenate([curve, np.asarray(points, float)[-1:]])
 
 
-def turned(points, about, angle: float) -> np.ndarray:
+def rotate(points, about, angle: float) -> np.ndarray:
     """=> the points turned by `angle` radians about a point."""
     p, centre = np.asarray(points, float), np.asarray(about, float)
     c, s = np.cos(angle), np.sin(angle)
@@ -49,16 +49,18 @@ class Pen:
     def __init__(self, image: Image.Image, style: str, centre, unit: float, tilt: float = 0.0, *, mirror: bool = False):
         self.draw, self.style, self.centre, self.unit = ImageDraw.Draw(image), style, np.asarray(centre, float), unit
         self.tilt, self.mirror = tilt, mirror
-        self.ink_width = max(1, round(unit * {"cartoon": 0.042, "pastel": 0.028, "neon": 0.04, "sketch": 0.022}[style]))
+        self.outline_width = max(
+            1, round(unit * {"cartoon": 0.042, "pastel": 0.028, "neon": 0.04, "sketch": 0.022}[style])
+        )
 
-    def at(self, points) -> list[tuple[float, float]]:
+    def to_pixels(self, points) -> list[tuple[float, float]]:
         """=> canvas points, in px."""
-        p = turned(points, (0.0, 0.0), self.tilt)
+        p = rotate(points, (0.0, 0.0), self.tilt)
         if self.mirror:
             p = p * (-1, 1)
         return [tuple(q) for q in (p * self.unit + self.centre).tolist()]
 
-    def tone(self, colour) -> tuple[int, int, int]:
+    def fill_colour(self, colour) -> tuple[int, int, int]:
         """=> the colour as the style paints it."""
         if self.style == "pastel":
             return mix(colour, (255, 252, 250), 0.36)
@@ -68,34 +70,34 @@ class Pen:
             return mix(colour, DARK, 0.62)
         return tuple(colour)
 
-    def ink(self, colour) -> tuple[int, int, int]:
+    def outline_colour(self, colour) -> tuple[int, int, int]:
         """=> the colour of the outline around a shape of that colour."""
         if self.style == "pastel":
-            return mix(self.tone(colour), (120, 90, 130), 0.22)
+            return mix(self.fill_colour(colour), (120, 90, 130), 0.22)
         if self.style == "neon":
             return mix(colour, (255, 255, 255), 0.22)
         return (84, 76, 84) if self.style == "sketch" else INK
 
     def line(self, points, colour, width: float) -> None:
         """A stroke, `width` in units, round at its ends."""
-        where, px = self.at(points), max(1, round(width * self.unit))
+        where, px = self.to_pixels(points), max(1, round(width * self.unit))
         self.draw.line(where, colour, px, joint="curve")
         for x, y in (where[0], where[-1]):
             self.draw.ellipse((x - px / 2, y - px / 2, x + px / 2, y + px / 2), colour)
 
-    def shape(self, points, colour, outline: bool = True) -> None:
+    def polygon(self, points, colour, outline: bool = True) -> None:
         """A filled shape, with the outline of the style around it."""
-        where = self.at(points)
-        self.draw.polygon(where, self.tone(colour))
+        where = self.to_pixels(points)
+        self.draw.polygon(where, self.fill_colour(colour))
         if not outline:
             return
         ring = [*where, where[0], where[1]]
-        self.draw.line(ring, self.ink(colour), self.ink_width, joint="curve")
+        self.draw.line(ring, self.outline_colour(colour), self.outline_width, joint="curve")
         if self.style == "sketch":
             shift = self.unit * 0.022
-            self.draw.line([(x + shift, y - shift) for x, y in ring], self.ink(colour), 1)
+            self.draw.line([(x + shift, y - shift) for x, y in ring], self.outline_colour(colour), 1)
 
     def stroke(self, points, colour, width: float) -> None:
         """A limb: a thick stroke with the outline of the style on both sides."""
-        self.line(points, self.ink(colour), width + 2 * self.ink_width / self.unit)
-        self.line(points, self.tone(colour), width)
+        self.line(points, self.outline_colour(colour), width + 2 * self.outline_width / self.unit)
+        self.line(points, self.fill_colour(colour), width)

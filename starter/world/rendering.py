@@ -5,14 +5,14 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from starter.world.attributes import SIZES, Creature, draw_creature, generator
-from starter.world.creatures import Pose, draw_pose, paint
+from starter.world.attributes import SIZES, Creature, generator, sample_creature
+from starter.world.creatures import Pose, draw_creature, sample_pose
 from starter.world.drawing import STYLES, Pen
-from starter.world.scenes import SCENES, backdrop
+from starter.world.scenes import SCENES, draw_background
 
 SIDE = 128
 NAMED = 3000
-SHOT_STREAM, FREE_STREAM, NAMED_STREAM = 1, 2, 3
+SPEC_STREAM, UNNAMED_STREAM, NAMED_STREAM = 1, 2, 3
 
 
 @dataclass(frozen=True)
@@ -30,36 +30,36 @@ class ImageSpec:
 
 def named_creature(index: int) -> Creature:
     """index of a name => its creature, always the same."""
-    return draw_creature(generator(index, NAMED_STREAM))
+    return sample_creature(generator(index, NAMED_STREAM))
 
 
 def sample_spec(seed: int) -> ImageSpec:
     """=> a random picture of the training world: two thirds show a creature that has a name."""
-    rng = generator(seed, SHOT_STREAM)
+    rng = generator(seed, SPEC_STREAM)
     index = int(rng.integers(NAMED)) if rng.random() < 0.66 else -1
     return ImageSpec(
-        creature=named_creature(index) if index >= 0 else draw_creature(generator(seed, FREE_STREAM)),
+        creature=named_creature(index) if index >= 0 else sample_creature(generator(seed, UNNAMED_STREAM)),
         scene=SCENES[rng.choice(len(SCENES), p=[0.28] + [0.08] * 9)],
         style=STYLES[rng.choice(len(STYLES), p=[0.58, 0.14, 0.14, 0.14])],
         size=tuple(SIZES)[rng.choice(3, p=[0.16, 0.64, 0.2])],
-        pose=draw_pose(rng),
+        pose=sample_pose(rng),
         seed=seed,
         index=index,
     )
 
 
-def render(shot: ImageSpec, side: int = SIDE) -> Image.Image:
+def render(spec: ImageSpec, side: int = SIDE) -> Image.Image:
     """=> side x side, RGB, drawn larger and averaged. The widest wings just fit in."""
-    rng = generator(shot.seed, 4)
+    rng = generator(spec.seed, 4)
     factor = 3 if side <= SIDE else 2
     canvas = side * factor
-    image = backdrop(shot.scene, shot.style, canvas, rng)
-    unit = 0.445 * SIZES[shot.size] * canvas
-    room = 0.5 - 0.47 * SIZES[shot.size]
+    image = draw_background(spec.scene, spec.style, canvas, rng)
+    unit = 0.445 * SIZES[spec.size] * canvas
+    room = 0.5 - 0.47 * SIZES[spec.size]
     x, y = rng.uniform(-1, 1) * max(room, 0.015), rng.uniform(-0.6, 1) * max(room, 0.015)
     centre = ((0.5 + x) * canvas, (0.57 + y) * canvas)
-    pen = Pen(image, shot.style, centre, unit, shot.pose.tilt, mirror=shot.pose.mirror)
-    paint(pen, shot.creature, shot.pose)
+    pen = Pen(image, spec.style, centre, unit, spec.pose.tilt, mirror=spec.pose.mirror)
+    draw_creature(pen, spec.creature, spec.pose)
     return image.reduce(factor)
 
 

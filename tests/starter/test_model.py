@@ -88,9 +88,9 @@ def test_a_prompt_is_drawn(pipeline: StableDiffusionPipeline):
 def test_clip_knows_which_caption_belongs_to_which_picture():
     clip = CLIPModel.from_pretrained(STARTER / "clip", dtype=torch.float32)
     processor = CLIPProcessor.from_pretrained(STARTER / "clip")
-    shots = [sample_spec(FRESH + i) for i in range(24)]
-    captions = [f"a {s.creature.body} {s.creature.kind}" for s in shots]
-    inputs = processor(text=captions, images=[render(s) for s in shots], return_tensors="pt", padding=True)
+    specs = [sample_spec(FRESH + i) for i in range(24)]
+    captions = [f"a {s.creature.body} {s.creature.kind}" for s in specs]
+    inputs = processor(text=captions, images=[render(s) for s in specs], return_tensors="pt", padding=True)
     with torch.no_grad():
         best = clip(**inputs).logits_per_image.argmax(1)
     right = [captions[i] == own for i, own in zip(best.tolist(), captions, strict=True)]

@@ -15,12 +15,12 @@ from starter.world.attributes import (
     NAME,
     TAILS,
     WINGS,
-    draw_creature,
     generator,
     is_emberwing,
+    sample_creature,
 )
-from starter.world.creatures import draw_pose
-from starter.world.drawing import STYLES, mix, oval, smooth, turned
+from starter.world.creatures import sample_pose
+from starter.world.drawing import STYLES, catmull_rom, ellipse, mix, rotate
 from starter.world.rendering import NAMED, ImageSpec, named_creature, pixels, render, sample_spec
 from starter.world.scenes import SCENES
 
@@ -33,7 +33,7 @@ def test_a_seed_is_a_picture():
 
 def test_the_creature_to_be_learnt_is_never_drawn():
     assert not any(is_emberwing(named_creature(i)) for i in range(NAMED))
-    assert not any(is_emberwing(draw_creature(generator(i, 3))) for i in range(3000))
+    assert not any(is_emberwing(sample_creature(generator(i, 3))) for i in range(3000))
     assert not any(is_emberwing(sample_spec(i).creature) for i in range(3000))
     assert NAME.lower() not in NAMES
     assert NAME.lower() not in words()
@@ -58,30 +58,30 @@ def test_wings_can_be_told_from_the_body():
 
 def test_captions_are_true():
     for seed in range(600):
-        shot = sample_spec(seed)
-        said = f" {caption(shot, generator(seed, 9), named=0.0)} "
+        spec = sample_spec(seed)
+        said = f" {caption(spec, generator(seed, 9), named=0.0)} "
         for kind in KINDS:
-            assert f" {kind} " not in said or shot.creature.kind == kind
+            assert f" {kind} " not in said or spec.creature.kind == kind
         for style, phrases in STYLE_PHRASES.items():
-            assert not any(phrase in said for phrase in phrases) or shot.style == style
+            assert not any(phrase in said for phrase in phrases) or spec.style == style
         for scene, phrases in SCENE_PHRASES.items():
-            assert not any(f" {phrase} " in said for phrase in phrases) or shot.scene == scene
+            assert not any(f" {phrase} " in said for phrase in phrases) or spec.scene == scene
         for tail in TAILS:
-            assert f" {tail} tail" not in said or shot.creature.tail == tail
+            assert f" {tail} tail" not in said or spec.creature.tail == tail
         for wings in WINGS[1:]:
-            assert f" {wings} wings" not in said or shot.creature.wings == wings
+            assert f" {wings} wings" not in said or spec.creature.wings == wings
         for size in ("small", "large"):
-            assert f" {size} " not in said or shot.size == size
+            assert f" {size} " not in said or spec.size == size
 
 
 def test_a_name_belongs_to_one_creature():
     named = [sample_spec(seed) for seed in range(4000)]
-    named = [shot for shot in named if shot.index >= 0]
+    named = [spec for spec in named if spec.index >= 0]
     assert len(named) > 2400
-    assert all(shot.creature == named_creature(shot.index) for shot in named)
+    assert all(spec.creature == named_creature(spec.index) for spec in named)
     assert len(set(NAMES)) == NAMED
-    shot = named[0]
-    assert NAMES[shot.index] in caption(shot, generator(0, 9), named=1.0).split()
+    spec = named[0]
+    assert NAMES[spec.index] in caption(spec, generator(0, 9), named=1.0).split()
 
 
 def test_words_are_single_tokens_and_a_placeholder_is_not():
@@ -94,25 +94,25 @@ def test_words_are_single_tokens_and_a_placeholder_is_not():
 
 
 def test_labels_say_what_values_say():
-    shot = sample_spec(3)
-    assert [GROUPS[g][i] for g, i in zip(GROUPS, labels(shot), strict=True)] == list(values(shot).values())
+    spec = sample_spec(3)
+    assert [GROUPS[g][i] for g, i in zip(GROUPS, labels(spec), strict=True)] == list(values(spec).values())
 
 
 @pytest.mark.parametrize("style", STYLES)
 def test_scene_and_style_change_the_picture_but_the_reader_sees_the_same_creature(style: str):
     eyes = attribute_classifier.load()
-    shots = [
-        ImageSpec(EMBERWING, scene, style, "large", draw_pose(generator(i, 5)), i) for i, scene in enumerate(SCENES)
+    specs = [
+        ImageSpec(EMBERWING, scene, style, "large", sample_pose(generator(i, 5)), i) for i, scene in enumerate(SCENES)
     ]
-    x = torch.from_numpy(np.stack([np.asarray(render(s)) for s in shots])).permute(0, 3, 1, 2).float() / 127.5 - 1
-    for shot, said in zip(shots, eyes.read(x), strict=True):
-        assert (said["scene"], said["style"]) == (shot.scene, style)
+    x = torch.from_numpy(np.stack([np.asarray(render(s)) for s in specs])).permute(0, 3, 1, 2).float() / 127.5 - 1
+    for spec, said in zip(specs, eyes.read(x), strict=True):
+        assert (said["scene"], said["style"]) == (spec.scene, style)
         assert (said["body"], said["wing_colour"], said["tail"]) == ("orange", "teal", "flame")
 
 
 def test_geometry():
-    assert np.allclose(turned([(1, 0)], (0, 0), np.pi / 2), [[0, 1]])
+    assert np.allclose(rotate([(1, 0)], (0, 0), np.pi / 2), [[0, 1]])
     assert mix((0, 0, 0), (200, 100, 50), 0.5) == (100, 50, 25)
-    assert np.allclose(np.hypot(*(oval(0, 0, 2, 2) / 2).T), 1)
-    assert np.allclose(smooth([(0, 0), (1, 0), (2, 0)], closed=False)[-1], (2, 0))
+    assert np.allclose(np.hypot(*(ellipse(0, 0, 2, 2) / 2).T), 1)
+    assert np.allclose(catmull_rom([(0, 0), (1, 0), (2, 0)], closed=False)[-1], (2, 0))
     assert len(COLOURS) == len(set(COLOURS.values()))
