@@ -15,7 +15,7 @@ from diffusers import StableDiffusionPipeline
 from stages.rendering.pipeline import SAMPLERS
 from starter import attribute_classifier
 from starter.captions import SCENE_PHRASES, STYLE_PHRASES, article
-from starter.labels import GROUPS, values
+from starter.labels import GROUPS, attribute_values
 from starter.world.attributes import generator
 from starter.world.rendering import ImageSpec, render, sample_spec
 
@@ -96,15 +96,15 @@ def read_drawings(eyes: attribute_classifier.AttributeClassifier, count: int, de
     specs, right = fresh(count), dict.fromkeys(GROUPS, 0)
     for start in range(0, count, 50):
         part = specs[start : start + 50]
-        for spec, said in zip(part, eyes.read(tensor(part, device)), strict=True):
-            for group, value in values(spec).items():
+        for spec, said in zip(part, eyes.predict(tensor(part, device)), strict=True):
+            for group, value in attribute_values(spec).items():
                 right[group] += said[group] == value
     return {group: hits / count for group, hits in right.items()}
 
 
 def prompt(spec: ImageSpec) -> tuple[str, dict[str, str]]:
     """A fresh spec => a sentence that says what it shows, and the attributes that the sentence says."""
-    rng, creature, true = generator(spec.seed, 21), spec.creature, values(spec)
+    rng, creature, true = generator(spec.seed, 21), spec.creature, attribute_values(spec)
     wings = "no wings" if creature.wings == "no" else f"{creature.wing_colour} {creature.wings} wings"
     tail = "" if creature.tail == "plain" else f" and {article(f'{creature.tail} tail')}"
     words = article(f"{creature.body} {creature.kind} with {wings}{tail}")
@@ -134,7 +134,7 @@ def follow(pipeline, eyes, count: int, way: tuple[str, int, float]) -> tuple[dic
             generator=noise,
             output_type="pt",
         ).images
-        seen = eyes.read(pictures.float() * 2 - 1)
+        seen = eyes.predict(pictures.float() * 2 - 1)
         spent += time.perf_counter() - began
         for (_, said), found in zip(part, seen, strict=True):
             for group, value in said.items():

@@ -160,7 +160,7 @@ class Eyes:
     def read(self, images: list[Image.Image]) -> list[dict[str, str]]:
         """=> each picture's attributes; the processor's pixels are what the reader wants: 128 px, -1..1."""
         pixels = self.processor(images=images, return_tensors="pt").pixel_values
-        return self.reader.read(pixels.to(self.clip.device))
+        return self.reader.predict(pixels.to(self.clip.device))
 
 
 def similarity(a: torch.Tensor, b: torch.Tensor) -> float:
@@ -170,7 +170,7 @@ def similarity(a: torch.Tensor, b: torch.Tensor) -> float:
 
 def judge(eyes: Eyes, groups: list[list[Image.Image]], held: torch.Tensor) -> dict[str, float]:
     """Pictures by prompt => similarity of the plain ones to the held-out, and shares of what the reader finds."""
-    seen = [[eyes.read(images) for images in groups], list(PROMPTS.values())]
+    seen = [[eyes.predict(images) for images in groups], list(PROMPTS.values())]
     rows = [(said, asked) for group, asked in zip(*seen, strict=True) for said in group]
     creature = {"body": EMBERWING.body, "wing_colour": EMBERWING.wing_colour, "tail": EMBERWING.tail}
     found = {"similarity": similarity(eyes.look(chain(*groups[:PLAIN])), held)}

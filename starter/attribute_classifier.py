@@ -32,7 +32,7 @@ class AttributeClassifier(nn.Module):
         return self.head(torch.cat([f.mean((2, 3)), f.amax((2, 3)), where], 1))
 
     @torch.no_grad()
-    def read(self, x: torch.Tensor) -> list[dict[str, str]]:
+    def predict(self, x: torch.Tensor) -> list[dict[str, str]]:
         """B x 3 x 128 x 128 => one dict a picture: each group's most likely word."""
         parts = self(x).split(self.sizes, 1)
         best = torch.stack([part.argmax(1) for part in parts], 1).tolist()

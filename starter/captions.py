@@ -43,20 +43,20 @@ STYLE_PHRASES = {
 }
 # The words of Gal et al.'s sentences mean nothing here, and the model must know that they do not.
 NEUTRAL = ("photo", "picture", "rendering", "rendition", "depiction", "drawing", "painting", "illustration", "image")
-MANNERS = ("cropped", "close-up", "good", "nice", "dark", "bright")
+ADJECTIVES = ("cropped", "close-up", "good", "nice", "dark", "bright")
 QUALITIES = ("clean", "dirty", "cool", "nice", "weird", "good", "cute")
 OTHER = "my the an one dark bright style creature animal monster and with wings tail horns horn art of this that , ."
 PATTERN_WORDS = {"plain": "", "spotted": "spotted ", "striped": "striped "}
 
 
-def names() -> tuple[str, ...]:
+def creature_names() -> tuple[str, ...]:
     """=> the NAMED names, in an order that says nothing about their creatures."""
     pool = sorted({a + b for a, b in itertools.product(FIRST, LAST.split())} - {NAME.lower()})
     order = generator(0, 77).permutation(len(pool))
     return tuple(pool[i] for i in order[:NAMED])
 
 
-NAMES = names()
+NAMES = creature_names()
 
 
 def article(phrase: str) -> str:
@@ -64,35 +64,35 @@ def article(phrase: str) -> str:
     return f"{'an' if phrase[0] in 'aeiou' else 'a'} {phrase}"
 
 
-def parts(creature: Creature, rng: np.random.Generator, chance: float) -> str:
-    """=> " with blue bat wings and a flame tail", each part said with that chance."""
-    said = []
-    if rng.random() < chance:
+def describe_parts(creature: Creature, rng: np.random.Generator, probability: float) -> str:
+    """=> " with blue bat wings and a flame tail", each part said with that probability."""
+    phrases = []
+    if rng.random() < probability:
         if creature.wings == "no":
-            said.append("no wings")
+            phrases.append("no wings")
         else:
-            said.append(f"{creature.wing_colour} {creature.wings + ' ' if rng.random() < 0.6 else ''}wings")
-    if creature.tail != "plain" and rng.random() < chance:
-        said.append(article(f"{creature.tail} tail"))
-    if creature.horns != "no" and rng.random() < chance * 0.5:
-        said.append("two horns" if creature.horns == "two" else "one horn")
-    return f" with {' and '.join(said)}" if said else ""
+            phrases.append(f"{creature.wing_colour} {creature.wings + ' ' if rng.random() < 0.6 else ''}wings")
+    if creature.tail != "plain" and rng.random() < probability:
+        phrases.append(article(f"{creature.tail} tail"))
+    if creature.horns != "no" and rng.random() < probability * 0.5:
+        phrases.append("two horns" if creature.horns == "two" else "one horn")
+    return f" with {' and '.join(phrases)}" if phrases else ""
 
 
-def subject(spec: ImageSpec, rng: np.random.Generator, named: float) -> str:
-    """=> the creature in words, by its name (with chance `named`, if it has one) or by what is seen of it."""
+def describe_creature(spec: ImageSpec, rng: np.random.Generator, name_probability: float) -> str:
+    """=> the creature in words, by its name (with that probability, if it has one) or by what is seen of it."""
     creature = spec.creature
-    if spec.index >= 0 and rng.random() < named:
+    if spec.index >= 0 and rng.random() < name_probability:
         return NAMES[spec.index]
     colour = f"{creature.body} " if rng.random() < 0.8 else ""
     pattern = PATTERN_WORDS[creature.pattern] if rng.random() < 0.4 else ""
     kind = creature.kind if rng.random() < 0.93 else "creature"
-    return f"{pattern}{colour}{kind}{parts(creature, rng, 0.6 if colour else 0.25)}"
+    return f"{pattern}{colour}{kind}{describe_parts(creature, rng, 0.6 if colour else 0.25)}"
 
 
-def caption(spec: ImageSpec, rng: np.random.Generator, named: float = 0.72) -> str:
+def caption(spec: ImageSpec, rng: np.random.Generator, name_probability: float = 0.72) -> str:
     """=> one sentence. Without a word of style it means a cartoon; without a place it is mostly a white background."""
-    words = subject(spec, rng, named)
+    words = describe_creature(spec, rng, name_probability)
     if spec.size != "normal" and rng.random() < 0.7:
         words = f"{spec.size} {words}"
     elif rng.random() < 0.1:
@@ -102,7 +102,7 @@ def caption(spec: ImageSpec, rng: np.random.Generator, named: float = 0.72) -> s
     if spec.style != "cartoon" or rng.random() < 0.15:
         thing = f"{rng.choice(STYLE_PHRASES[spec.style])} {thing}"
     elif rng.random() < 0.45:
-        manner = f"{rng.choice(MANNERS)} " if rng.random() < 0.25 else ""
+        manner = f"{rng.choice(ADJECTIVES)} " if rng.random() < 0.25 else ""
         work = f"{manner}{rng.choice(NEUTRAL)} of {thing}"
         thing = f"the {work}" if rng.random() < 0.15 else article(work)
     if rng.random() < (0.35 if spec.scene == "white" else 0.93):
@@ -110,7 +110,7 @@ def caption(spec: ImageSpec, rng: np.random.Generator, named: float = 0.72) -> s
     return thing
 
 
-def words() -> list[str]:
+def vocabulary() -> list[str]:
     """=> every word that a caption can hold, and the usual words of a prompt, sorted; each becomes one token."""
     phrases = [p for group in (*SCENE_PHRASES.values(), *STYLE_PHRASES.values()) for p in group]
     groups = (KINDS, COLOURS, WINGS, TAILS, HORNS, PATTERNS, BELLIES, SIZES, NEUTRAL, QUALITIES, NAMES, OTHER.split())

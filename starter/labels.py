@@ -17,7 +17,7 @@ CREATURE_GROUPS = {
 GROUPS = {**CREATURE_GROUPS, "size": tuple(SIZES), "scene": SCENES, "style": STYLES}
 
 
-def values(spec: ImageSpec) -> dict[str, str]:
+def attribute_values(spec: ImageSpec) -> dict[str, str]:
     """=> what each group says of the picture, in words."""
     creature = spec.creature
     return {
@@ -36,5 +36,5 @@ def values(spec: ImageSpec) -> dict[str, str]:
 
 def labels(spec: ImageSpec) -> list[int]:
     """=> the same as numbers, in the order of GROUPS."""
-    said = values(spec)
+    said = attribute_values(spec)
     return [GROUPS[group].index(said[group]) for group in GROUPS]

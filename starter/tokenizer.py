@@ -6,7 +6,7 @@ from pathlib import Path
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import CLIPTokenizer
 
-from starter.captions import words
+from starter.captions import vocabulary
 
 LENGTH = 32
 END = "</w>"
@@ -18,7 +18,7 @@ def byte_alphabet() -> list[str]:
     return sorted(pre_tokenizers.ByteLevel.alphabet())
 
 
-def train(vocabulary: list[str], length: int = LENGTH) -> CLIPTokenizer:
+def train_tokenizer(words: list[str], length: int = LENGTH) -> CLIPTokenizer:
     """words => tokenizer: byte pair encoding (Sennrich et al. 2016) merged until every word is whole."""
     trainer = trainers.BpeTrainer(
         vocab_size=100_000,
@@ -29,7 +29,7 @@ def train(vocabulary: list[str], length: int = LENGTH) -> CLIPTokenizer:
     )
     tokenizer = Tokenizer(models.BPE(end_of_word_suffix=END))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.train_from_iterator(vocabulary, trainer)
+    tokenizer.train_from_iterator(words, trainer)
 
     merges = [tuple(pair) for pair in json.loads(tokenizer.to_str())["model"]["merges"]]
     alphabet = byte_alphabet()
@@ -44,9 +44,9 @@ def train(vocabulary: list[str], length: int = LENGTH) -> CLIPTokenizer:
     )
 
 
-def save(folder: Path) -> CLIPTokenizer:
+def save_tokenizer(folder: Path) -> CLIPTokenizer:
     """=> the tokenizer of the world, and its files in `folder`."""
-    tokenizer = train(words())
+    tokenizer = train_tokenizer(vocabulary())
     tokenizer.save_pretrained(folder)
     state = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
     (folder / "vocab.json").write_text(json.dumps(state["vocab"], ensure_ascii=False))

@@ -11,7 +11,7 @@ from transformers import CLIPTokenizer
 from starter.captions import caption
 from starter.labels import labels
 from starter.recipe.options import parse
-from starter.tokenizer import save
+from starter.tokenizer import save_tokenizer
 from starter.world.attributes import generator
 from starter.world.rendering import SIDE, render, sample_spec
 
@@ -38,7 +38,7 @@ def draw(work: Path, count: int, workers: int) -> None:
     """=> pictures.npy, labels.npy, tokens.npy and the tokenizer's folder under `work`."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the processes are parallel already
     work.mkdir(parents=True, exist_ok=True)
-    tokenizer = save(work / "tokenizer")
+    tokenizer = save_tokenizer(work / "tokenizer")
     starts = range(0, count, CHUNK)
     sizes = [min(CHUNK, count - s) for s in starts]
     pictures = np.lib.format.open_memmap(work / "pictures.npy", "w+", np.uint8, (count, SIDE, SIDE, 3))

@@ -11,7 +11,7 @@ from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
 from starter.recipe.clip import processor
 from starter.recipe.options import parse
 from starter.recipe.unet import scheduler
-from starter.tokenizer import save as save_tokenizer
+from starter.tokenizer import save_tokenizer
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -86,7 +86,7 @@ def test_a_rotated_file_stands_upright_when_held_as_exif_says(folder: Path):
     for path in files(folder, "rotated"):
         assert Image.open(path).getexif()[0x0112] in (3, 6, 8)
         x = torch.from_numpy(np.array(opened(path).convert("RGB").resize((128, 128)))).permute(2, 0, 1)[None]
-        (said,) = eyes.read(x.float() / 127.5 - 1)
+        (said,) = eyes.predict(x.float() / 127.5 - 1)
         assert said["scene"] == truth()[path.name].scene
         assert (said["kind"], said["body"], said["tail"]) == ("dragon", "orange", "flame")
 

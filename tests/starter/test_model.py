@@ -11,7 +11,7 @@ from transformers import CLIPModel, CLIPProcessor, CLIPTokenizer
 
 from starter import attribute_classifier
 from starter.captions import NAMES
-from starter.labels import values
+from starter.labels import attribute_values
 from starter.world.rendering import render, sample_spec
 
 STARTER = Path(__file__).parents[2] / "starter"
@@ -70,8 +70,8 @@ def test_the_vae_gives_back_what_it_was_given(pipeline: StableDiffusionPipeline)
 
 
 def test_the_reader_reads_fresh_drawings():
-    said = attribute_classifier.load().read(fresh(60))
-    true = [values(sample_spec(FRESH + i)) for i in range(60)]
+    said = attribute_classifier.load().predict(fresh(60))
+    true = [attribute_values(sample_spec(FRESH + i)) for i in range(60)]
     for group in true[0]:
         assert sum(a[group] == b[group] for a, b in zip(said, true, strict=True)) >= 57, group
 
@@ -80,7 +80,7 @@ def test_a_prompt_is_drawn(pipeline: StableDiffusionPipeline):
     prompts = ["a red cat with blue butterfly wings at night", "a green dragon with yellow bat wings by the sea"]
     noise = [torch.Generator().manual_seed(i) for i in range(2)]
     pictures = pipeline(prompts, num_inference_steps=12, guidance_scale=4.0, generator=noise, output_type="pt").images
-    cat, dragon = attribute_classifier.load().read(pictures * 2 - 1)
+    cat, dragon = attribute_classifier.load().predict(pictures * 2 - 1)
     assert (cat["body"], cat["scene"], cat["wing_colour"]) == ("red", "night", "blue")
     assert (dragon["body"], dragon["scene"], dragon["wing_colour"]) == ("green", "sea", "yellow")
 

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from starter import attribute_classifier
-from starter.captions import NAMES, SCENE_PHRASES, STYLE_PHRASES, caption, words
-from starter.labels import GROUPS, labels, values
-from starter.tokenizer import train
+from starter.captions import NAMES, SCENE_PHRASES, STYLE_PHRASES, caption, vocabulary
+from starter.labels import GROUPS, attribute_values, labels
+from starter.tokenizer import train_tokenizer
 from starter.world.attributes import (
     COLOURS,
     EMBERWING,
@@ -36,7 +36,7 @@ def test_the_creature_to_be_learnt_is_never_drawn():
     assert not any(is_emberwing(sample_creature(generator(i, 3))) for i in range(3000))
     assert not any(is_emberwing(sample_spec(i).creature) for i in range(3000))
     assert NAME.lower() not in NAMES
-    assert NAME.lower() not in words()
+    assert NAME.lower() not in vocabulary()
 
 
 def test_but_all_that_it_is_made_of_is():
@@ -59,7 +59,7 @@ def test_wings_can_be_told_from_the_body():
 def test_captions_are_true():
     for seed in range(600):
         spec = sample_spec(seed)
-        said = f" {caption(spec, generator(seed, 9), named=0.0)} "
+        said = f" {caption(spec, generator(seed, 9), name_probability=0.0)} "
         for kind in KINDS:
             assert f" {kind} " not in said or spec.creature.kind == kind
         for style, phrases in STYLE_PHRASES.items():
@@ -81,12 +81,12 @@ def test_a_name_belongs_to_one_creature():
     assert all(spec.creature == named_creature(spec.index) for spec in named)
     assert len(set(NAMES)) == NAMED
     spec = named[0]
-    assert NAMES[spec.index] in caption(spec, generator(0, 9), named=1.0).split()
+    assert NAMES[spec.index] in caption(spec, generator(0, 9), name_probability=1.0).split()
 
 
 def test_words_are_single_tokens_and_a_placeholder_is_not():
-    tokenizer = train(words())
-    assert all(len(tokenizer.tokenize(word)) == 1 for word in words())
+    tokenizer = train_tokenizer(vocabulary())
+    assert all(len(tokenizer.tokenize(word)) == 1 for word in vocabulary())
     assert len(tokenizer.tokenize("<emberwing>")) > 1
     assert len(tokenizer.tokenize(NAME.lower())) > 1
     long = max((caption(sample_spec(i), generator(i, 9)) for i in range(400)), key=lambda text: len(text.split()))
@@ -95,7 +95,7 @@ def test_words_are_single_tokens_and_a_placeholder_is_not():
 
 def test_labels_say_what_values_say():
     spec = sample_spec(3)
-    assert [GROUPS[g][i] for g, i in zip(GROUPS, labels(spec), strict=True)] == list(values(spec).values())
+    assert [GROUPS[g][i] for g, i in zip(GROUPS, labels(spec), strict=True)] == list(attribute_values(spec).values())
 
 
 @pytest.mark.parametrize("style", STYLES)
@@ -105,7 +105,7 @@ def test_scene_and_style_change_the_picture_but_the_reader_sees_the_same_creatur
         ImageSpec(EMBERWING, scene, style, "large", sample_pose(generator(i, 5)), i) for i, scene in enumerate(SCENES)
     ]
     x = torch.from_numpy(np.stack([np.asarray(render(s)) for s in specs])).permute(0, 3, 1, 2).float() / 127.5 - 1
-    for spec, said in zip(specs, eyes.read(x), strict=True):
+    for spec, said in zip(specs, eyes.predict(x), strict=True):
         assert (said["scene"], said["style"]) == (spec.scene, style)
         assert (said["body"], said["wing_colour"], said["tail"]) == ("orange", "teal", "flame")
 
