@@ -1,1 +1,1 @@
-"""How the starter's weights were made: draw, clip, reader, vae, unet, export; one command a part."""
+"""How the starter's weights were made: dataset, vae, clip, classifier, unet, export, decoder; one command a part."""

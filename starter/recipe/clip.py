@@ -11,12 +11,12 @@ from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTokenize
 
 from starter.captions import NAMES
 from starter.labels import CREATURE_GROUPS, GROUPS
-from starter.recipe.options import parse
-from starter.recipe.training import Pictures, Trainer, counted
+from starter.recipe.options import parse_options
+from starter.recipe.training import ImageDataset, Trainer, step_generator
 from starter.world.rendering import SIDE
 
 
-def config(tokenizer: CLIPTokenizer, tiny: bool = False) -> CLIPConfig:
+def clip_config(tokenizer: CLIPTokenizer, tiny: bool = False) -> CLIPConfig:
     """=> the sizes of both towers."""
     width, layers, inner = (32, 1, 64) if tiny else (256, 3, 512)
     text = {
@@ -43,7 +43,7 @@ def config(tokenizer: CLIPTokenizer, tiny: bool = False) -> CLIPConfig:
     return CLIPConfig(text_config=text, vision_config=vision, projection_dim=128)
 
 
-def processor() -> CLIPImageProcessor:
+def image_processor() -> CLIPImageProcessor:
     """=> what an image goes through before the vision tower."""
     half = [0.5, 0.5, 0.5]
     return CLIPImageProcessor(
@@ -51,7 +51,7 @@ def processor() -> CLIPImageProcessor:
     )
 
 
-class WithHeads(nn.Module):
+class CLIPWithAttributeHeads(nn.Module):
     """CLIP and linear readers of attributes: from the picture, from a name's row, from a name's last hidden state."""
 
     def __init__(self, clip: CLIPModel):
@@ -60,18 +60,18 @@ class WithHeads(nn.Module):
         width, seen = clip.config.text_config.hidden_size, clip.config.projection_dim
         self.sizes = [len(v) for v in GROUPS.values()]
         self.named_sizes = [len(v) for v in CREATURE_GROUPS.values()]
-        self.picture = nn.Linear(seen, sum(self.sizes))
-        self.row = nn.Linear(width, sum(self.named_sizes))
-        self.hidden = nn.Linear(width, sum(self.named_sizes))
+        self.image_head = nn.Linear(seen, sum(self.sizes))
+        self.token_head = nn.Linear(width, sum(self.named_sizes))
+        self.hidden_head = nn.Linear(width, sum(self.named_sizes))
 
     @staticmethod
-    def read(logits: torch.Tensor, labels: torch.Tensor, sizes: list[int]) -> torch.Tensor:
+    def attribute_loss(logits: torch.Tensor, labels: torch.Tensor, sizes: list[int]) -> torch.Tensor:
         """=> the mean cross entropy over the groups."""
         parts = logits.float().split(sizes, 1)
         return sum(F.cross_entropy(part, labels[:, i]) for i, part in enumerate(parts)) / len(sizes)
 
 
-def contrast(model: WithHeads, x, tokens, labels, names) -> tuple[torch.Tensor, dict]:
+def contrastive_loss(model: CLIPWithAttributeHeads, x, tokens, labels, names) -> tuple[torch.Tensor, dict]:
     """pictures, captions => the loss. Equal captions in a batch are no negatives of each other."""
     clip = model.clip
     image = clip.visual_projection(clip.vision_model(pixel_values=x).pooler_output).float()
@@ -84,16 +84,16 @@ def contrast(model: WithHeads, x, tokens, labels, names) -> tuple[torch.Tensor, 
     logits = logits.masked_fill(same, -1e4)
     target = torch.arange(len(logits), device=logits.device)
     loss = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
-    seen = model.read(model.picture(image), labels, model.sizes)
+    seen = model.attribute_loss(model.image_head(image), labels, model.sizes)
     has, where = (tokens >= names[0]).logical_and(names[2][tokens.clamp(max=len(names[2]) - 1)]).max(1)
     count = max(1, len(tokens) // 3)  # a fixed number of captions with a name, so that no step waits for the device
     rows = has.float().topk(count).indices
     at = where[rows]
     named = labels[rows][:, : len(model.named_sizes)]
-    row = model.row(clip.text_model.embeddings.token_embedding(tokens[rows, at]))
-    hidden = model.hidden(text_out.last_hidden_state[rows, at])
-    read_row = model.read(row, named, model.named_sizes)
-    read_hidden = model.read(hidden, named, model.named_sizes)
+    row = model.token_head(clip.text_model.embeddings.token_embedding(tokens[rows, at]))
+    hidden = model.hidden_head(text_out.last_hidden_state[rows, at])
+    read_row = model.attribute_loss(row, named, model.named_sizes)
+    read_hidden = model.attribute_loss(hidden, named, model.named_sizes)
     right = (logits.argmax(1) == target).float().mean()
     total = loss + 0.5 * seen + 0.4 * read_row + 0.4 * read_hidden
     return total, {"contrast": loss, "right": right, "seen": seen, "row": read_row, "hidden": read_hidden}
@@ -101,11 +101,11 @@ def contrast(model: WithHeads, x, tokens, labels, names) -> tuple[torch.Tensor, 
 
 def main(arguments: list[str] | None = None) -> None:
     """arrays => work/clip: the model, its processor and its tokenizer."""
-    options = parse(__doc__, arguments)
+    options = parse_options(__doc__, arguments)
     torch.manual_seed(0)
     tokenizer = CLIPTokenizer.from_pretrained(options.work / "tokenizer")
-    model = WithHeads(CLIPModel(config(tokenizer, options.tiny))).to(options.device)
-    world = Pictures(options.work, options.device)
+    model = CLIPWithAttributeHeads(CLIPModel(clip_config(tokenizer, options.tiny))).to(options.device)
+    world = ImageDataset(options.work, options.device)
     batch = options.batch or 1536
     ids = tokenizer.convert_tokens_to_ids([name + "</w>" for name in NAMES])
     is_name = torch.zeros(len(tokenizer), dtype=torch.bool)
@@ -113,19 +113,19 @@ def main(arguments: list[str] | None = None) -> None:
     names = (min(ids), max(ids), is_name.to(options.device))
     trainer = Trainer("clip", model, options, rate=1e-3, decay=0.998)
 
-    def loss_of(step: int):
-        rng = counted(1, step, options)
-        index = world.pick(batch, rng)
+    def compute_loss(step: int):
+        rng = step_generator(1, step, options)
+        index = world.sample_indices(batch, rng)
         which = torch.randint(world.tokens.shape[1], (batch,), generator=rng, device=options.device)
-        x = world.read(index, rng)
+        x = world.load(index, rng)
         shift = torch.randint(-8, 9, (2,), generator=torch.Generator().manual_seed(step)).tolist()
         x = torch.roll(F.pad(x, (8, 8, 8, 8), mode="replicate"), shift, (2, 3))[:, :, 8:-8, 8:-8]
         with torch.autocast(options.device, torch.bfloat16):
-            return contrast(model, x, world.tokens[index, which].long(), world.labels[index], names)
+            return contrastive_loss(model, x, world.tokens[index, which].long(), world.labels[index], names)
 
-    clip = trainer.fit(loss_of).clip
+    clip = trainer.fit(compute_loss).clip
     clip.save_pretrained(options.work / "clip")
-    processor().save_pretrained(options.work / "clip")
+    image_processor().save_pretrained(options.work / "clip")
     tokenizer.save_pretrained(options.work / "clip")
 
 

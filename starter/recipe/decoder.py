@@ -6,12 +6,12 @@ So the denoiser, which has learnt those latents, needs no further training.
 import torch
 from diffusers import AutoencoderKL
 
-from starter.recipe.export import forget_way
-from starter.recipe.options import parse
-from starter.recipe.training import Pictures, Trainer, compiled, counted
-from starter.recipe.vae import psnr, rebuild_loss
+from starter.recipe.export import remove_local_path
+from starter.recipe.options import parse_options
+from starter.recipe.training import ImageDataset, Trainer, maybe_compile, step_generator
+from starter.recipe.vae import psnr, reconstruction_loss
 
-CLARITY_WEIGHT = 0.02
+LOG_MSE_WEIGHT = 0.02
 
 
 class Decoder(torch.nn.Module):
@@ -25,14 +25,14 @@ class Decoder(torch.nn.Module):
         return self.decoder(self.post_quant_conv(latents))
 
 
-def clarity_loss(y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+def log_mse_loss(y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     """Mean log of the pictures' squared errors: the mean peak signal-to-noise ratio, but for sign and unit."""
     return (y - x).pow(2).mean((1, 2, 3)).clamp(min=1e-6).log().mean()
 
 
 def main(arguments: list[str] | None = None) -> None:
     """arrays, out/model/vae => out/model/vae, float16."""
-    options = parse(__doc__, arguments)
+    options = parse_options(__doc__, arguments)
     torch.manual_seed(0)
     torch.backends.cudnn.benchmark = True
     torch.set_float32_matmul_precision("high")
@@ -40,14 +40,14 @@ def main(arguments: list[str] | None = None) -> None:
     vae.encoder.requires_grad_(False)
     vae.quant_conv.requires_grad_(False)
     decoder = Decoder(vae).to(memory_format=torch.channels_last)
-    world = Pictures(options.work, options.device)
+    world = ImageDataset(options.work, options.device)
     batch = options.batch or 128
     trainer = Trainer("decoder", decoder, options, rate=4e-4, decay=0.998)
-    run_encoder, run_decoder = compiled(vae._encode, options), compiled(decoder, options)
+    run_encoder, run_decoder = maybe_compile(vae._encode, options), maybe_compile(decoder, options)
 
-    def loss_of(step: int):
-        rng = counted(4, step, options)
-        x = world.read(world.pick(batch, rng), rng)
+    def compute_loss(step: int):
+        rng = step_generator(4, step, options)
+        x = world.load(world.sample_indices(batch, rng), rng)
         with torch.no_grad():
             mean, logvar = run_encoder(x).chunk(2, 1)
         with torch.autocast(options.device, torch.bfloat16):
@@ -56,11 +56,11 @@ def main(arguments: list[str] | None = None) -> None:
             noise[: batch // 2] = 0
             y = run_decoder(mean + (0.5 * logvar.clamp(-30, 20)).exp() * noise).float()
         shown = {"psnr": psnr(y[: batch // 2].detach(), x[: batch // 2])} if step % 250 == 249 else {}
-        return rebuild_loss(y, x) + CLARITY_WEIGHT * clarity_loss(y, x), shown
+        return reconstruction_loss(y, x) + LOG_MSE_WEIGHT * log_mse_loss(y, x), shown
 
-    vae.load_state_dict(trainer.fit(loss_of).state_dict(), strict=False)
+    vae.load_state_dict(trainer.fit(compute_loss).state_dict(), strict=False)
     vae.half().save_pretrained(options.out / "model/vae")
-    forget_way(options.out / "model/vae/config.json")
+    remove_local_path(options.out / "model/vae/config.json")
 
 
 if __name__ == "__main__":

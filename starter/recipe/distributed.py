@@ -6,21 +6,21 @@ import torch
 from torch import distributed
 
 
-def join(options) -> None:
+def init_process_group(options) -> None:
     """Meets the other processes that torchrun started; each takes the GPU of its number."""
     if options.device == "cuda":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    distributed.init_process_group("nccl" if options.device == "cuda" else "gloo")
+    torch.distributed.init_process_group("nccl" if options.device == "cuda" else "gloo")
 
 
-def alone() -> bool:
+def is_single_process() -> bool:
     """=> whether there is no other process."""
     return not distributed.is_initialized()
 
 
-def share_gradients(parameters: list[torch.Tensor]) -> None:
+def average_gradients(parameters: list[torch.Tensor]) -> None:
     """Every gradient becomes its mean over the processes, in one message."""
-    if alone():
+    if is_single_process():
         return
     gradients = [p.grad for p in parameters if p.grad is not None]
     flat = torch.cat([g.flatten() for g in gradients])
@@ -30,17 +30,17 @@ def share_gradients(parameters: list[torch.Tensor]) -> None:
         gradient.copy_(part.view_as(gradient))
 
 
-def clock_of_first(seconds: float, device: str) -> float:
+def broadcast_seconds(seconds: float, device: str) -> float:
     """=> the first process's clock, so that all of them set the same rate and stop at the same step."""
-    if alone():
+    if is_single_process():
         return seconds
     message = torch.tensor([seconds], dtype=torch.float64, device=device)
     distributed.broadcast(message, 0)
     return message.item()
 
 
-def leave() -> None:
+def destroy_process_group() -> None:
     """Waits for the others and parts."""
-    if not alone():
+    if not is_single_process():
         distributed.barrier()
         distributed.destroy_process_group()

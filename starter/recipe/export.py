@@ -8,15 +8,15 @@ import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
 
-from starter.recipe.clip import processor
-from starter.recipe.options import parse
-from starter.recipe.unet import scheduler
+from starter.recipe.clip import image_processor
+from starter.recipe.options import parse_options
+from starter.recipe.unet import build_scheduler
 from starter.tokenizer import save_tokenizer
 
 
 def main(arguments: list[str] | None = None) -> None:
     """work => out/model (a StableDiffusionPipeline), out/clip (a CLIPModel), out/classifier."""
-    options = parse(__doc__, arguments)
+    options = parse_options(__doc__, arguments)
     work, out = options.work, options.out
     for part in ("model", "clip", "classifier"):
         shutil.rmtree(out / part, ignore_errors=True)
@@ -27,7 +27,7 @@ def main(arguments: list[str] | None = None) -> None:
         text_encoder=CLIPTextModel.from_pretrained(work / "clip", dtype=half),
         tokenizer=tokenizer,
         unet=UNet2DConditionModel.from_pretrained(work / "unet", torch_dtype=half),
-        scheduler=scheduler(),
+        scheduler=build_scheduler(),
         safety_checker=None,
         feature_extractor=None,
         image_encoder=None,
@@ -35,10 +35,10 @@ def main(arguments: list[str] | None = None) -> None:
     )
     pipeline.save_pretrained(out / "model", max_shard_size="15MB")
     for part in ("vae", "unet"):
-        forget_way(out / "model" / part / "config.json")
+        remove_local_path(out / "model" / part / "config.json")
     save_tokenizer(out / "model" / "tokenizer")
     CLIPModel.from_pretrained(work / "clip", dtype=half).save_pretrained(out / "clip", max_shard_size="2MB")
-    processor().save_pretrained(out / "clip")
+    image_processor().save_pretrained(out / "clip")
     save_tokenizer(out / "clip")
     shutil.copytree(work / "classifier", out / "classifier")
     size = sum(
@@ -47,7 +47,7 @@ def main(arguments: list[str] | None = None) -> None:
     print(f"weights: {size / 1e6:.1f} MB", flush=True)
 
 
-def forget_way(config: Path) -> None:
+def remove_local_path(config: Path) -> None:
     """A part's settings without the folder of this machine that the part came from."""
     settings = json.loads(config.read_text())
     settings.pop("_name_or_path", None)

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 
-def parse(doc: str, arguments: list[str] | None = None) -> argparse.Namespace:
+def parse_options(doc: str, arguments: list[str] | None = None) -> argparse.Namespace:
     """=> work folder, limits and sizes. A part goes on from its own checkpoint in the work folder."""
     parser = argparse.ArgumentParser(description=doc)
     parser.add_argument("--work", type=Path, default=Path(".scratch/starter"), help="folder of arrays and checkpoints")
@@ -31,7 +31,7 @@ def parse(doc: str, arguments: list[str] | None = None) -> argparse.Namespace:
         options.compile = options.device == "cuda"
     options.rank, options.world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     if options.world > 1:
-        from starter.recipe.distributed import join
+        from starter.recipe.distributed import init_process_group
 
-        join(options)
+        init_process_group(options)
     return options

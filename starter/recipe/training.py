@@ -12,42 +12,42 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from starter.recipe.distributed import clock_of_first, share_gradients
+from starter.recipe.distributed import average_gradients, broadcast_seconds
 
 SHARD_BYTES = 15 * 2**20
 
 
-class Pictures:
+class ImageDataset:
     """The drawn world (or one process's share of it) on one device: pictures as uint8, picked by counted randomness."""
 
     def __init__(self, work: Path, device: str, rank: int = 0, world: int = 1):
         def load(name):
             return torch.from_numpy(np.array(np.load(work / f"{name}.npy", mmap_mode="r")[rank::world]))
 
-        self.pictures = load("pictures").to(device)
+        self.images = load("images").to(device)
         self.labels = load("labels").to(device)
         self.tokens = load("tokens").to(device)
         self.device = device
 
-    def pick(self, batch: int, rng: torch.Generator) -> torch.Tensor:
+    def sample_indices(self, batch: int, rng: torch.Generator) -> torch.Tensor:
         """=> B indices."""
-        return torch.randint(len(self.pictures), (batch,), generator=rng, device=self.device)
+        return torch.randint(len(self.images), (batch,), generator=rng, device=self.device)
 
-    def read(self, index: torch.Tensor, rng: torch.Generator | None = None) -> torch.Tensor:
+    def load(self, index: torch.Tensor, rng: torch.Generator | None = None) -> torch.Tensor:
         """B => B x 3 x 128 x 128 in -1..1, channels last; half of them mirrored if there is a generator."""
-        x = self.pictures[index].permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
+        x = self.images[index].permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
         if rng is None:
             return x
         flip = torch.rand(len(index), 1, 1, 1, generator=rng, device=self.device) < 0.5
         return torch.where(flip, x.flip(3), x)
 
 
-def counted(seed: int, step: int, options) -> torch.Generator:
+def step_generator(seed: int, step: int, options) -> torch.Generator:
     """=> a generator that depends on step and process alone: a run that goes on draws what the straight one would."""
     return torch.Generator(options.device).manual_seed((seed * 64 + options.rank) * 10**9 + step)
 
 
-def compiled(function: Callable, options) -> Callable:
+def maybe_compile(function: Callable, options) -> Callable:
     """=> the function compiled for fixed shapes; where that fails, the function itself from then on."""
     if not options.compile:
         return function
@@ -142,16 +142,16 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate * fade * min(1.0, (self.step + 1) / self.warmup)
 
-    def fit(self, loss_of: Callable[[int], tuple[torch.Tensor, dict]], every: int = 250) -> nn.Module:
+    def fit(self, compute_loss: Callable[[int], tuple[torch.Tensor, dict]], every: int = 250) -> nn.Module:
         """Steps until the time or the number of steps is up => the module with averaged weights."""
         before, start = self.seconds, time.monotonic()
         averaged = list(self.average.parameters())
         module = list(self.module.parameters())
         while self.step < self.options.steps and self.seconds - before < 60 * self.options.minutes:
             self._set_rate(self.seconds)
-            loss, shown = loss_of(self.step)
+            loss, shown = compute_loss(self.step)
             loss.backward()
-            share_gradients(self.parameters)
+            average_gradients(self.parameters)
             torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
@@ -166,8 +166,8 @@ class Trainer:
                     flush=True,
                 )
             if self.step % 16 == 0:
-                self.seconds = clock_of_first(before + time.monotonic() - start, self.options.device)
-        self.seconds = clock_of_first(before + time.monotonic() - start, self.options.device)
+                self.seconds = broadcast_seconds(before + time.monotonic() - start, self.options.device)
+        self.seconds = broadcast_seconds(before + time.monotonic() - start, self.options.device)
         self.average.load_state_dict(
             {**self.module.state_dict(), **dict(self.average.named_parameters())}  # buffers come from the module
         )

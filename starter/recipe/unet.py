@@ -9,15 +9,15 @@ from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from torch.nn import functional as F
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from starter.recipe.distributed import leave
-from starter.recipe.options import parse
-from starter.recipe.training import Pictures, Trainer, compiled, counted
+from starter.recipe.distributed import destroy_process_group
+from starter.recipe.options import parse_options
+from starter.recipe.training import ImageDataset, Trainer, maybe_compile, step_generator
 from starter.recipe.vae import encode
 
 DROPOUT = 0.1
 
 
-def build(width: int, tiny: bool = False) -> UNet2DConditionModel:
+def build_unet(width: int, tiny: bool = False) -> UNet2DConditionModel:
     """=> the denoiser, untrained."""
     return UNet2DConditionModel(
         sample_size=16,
@@ -33,7 +33,7 @@ def build(width: int, tiny: bool = False) -> UNet2DConditionModel:
     )
 
 
-def scheduler() -> DDIMScheduler:
+def build_scheduler() -> DDIMScheduler:
     """=> the schedule of training and of the saved pipeline."""
     return DDIMScheduler(
         beta_start=0.00085,
@@ -49,15 +49,15 @@ def scheduler() -> DDIMScheduler:
 
 
 @torch.no_grad()
-def cache_latents(vae: AutoencoderKL, world: Pictures) -> torch.Tensor:
+def cache_latents(vae: AutoencoderKL, world: ImageDataset) -> torch.Tensor:
     """=> N x 8 x 16 x 16: every picture, encoded once. The poses look to both sides already."""
-    starts = range(0, len(world.pictures), 256)
-    parts = [torch.arange(i, min(i + 256, len(world.pictures)), device=world.device) for i in starts]
-    return torch.cat([encode(vae, world.read(part)).to(torch.bfloat16) for part in parts])
+    starts = range(0, len(world.images), 256)
+    parts = [torch.arange(i, min(i + 256, len(world.images)), device=world.device) for i in starts]
+    return torch.cat([encode(vae, world.load(part)).to(torch.bfloat16) for part in parts])
 
 
 @torch.no_grad()
-def cache_texts(text: CLIPTextModel, tokens: torch.Tensor) -> torch.Tensor:
+def cache_text_embeddings(text: CLIPTextModel, tokens: torch.Tensor) -> torch.Tensor:
     """N x K x L => N x K x L x D: what the frozen encoder says of every caption, once."""
     flat = tokens.flatten(0, 1)
     found = [text(input_ids=flat[i : i + 4096].long())[0].to(torch.bfloat16) for i in range(0, len(flat), 4096)]
@@ -66,7 +66,7 @@ def cache_texts(text: CLIPTextModel, tokens: torch.Tensor) -> torch.Tensor:
 
 def main(arguments: list[str] | None = None) -> None:
     """arrays, work/vae, work/clip => work/unet."""
-    options = parse(__doc__, arguments)
+    options = parse_options(__doc__, arguments)
     torch.manual_seed(0)
     torch.backends.cudnn.benchmark = True
     torch.backends.cuda.matmul.allow_tf32 = True
@@ -74,21 +74,21 @@ def main(arguments: list[str] | None = None) -> None:
     vae = AutoencoderKL.from_pretrained(options.work / "vae").to(device).to(memory_format=torch.channels_last)
     text = CLIPTextModel.from_pretrained(options.work / "clip").to(device).eval()
     tokenizer = CLIPTokenizer.from_pretrained(options.work / "tokenizer")
-    world = Pictures(options.work, device, options.rank, options.world)
-    latents, texts = cache_latents(vae, world), cache_texts(text, world.tokens)
+    world = ImageDataset(options.work, device, options.rank, options.world)
+    latents, texts = cache_latents(vae, world), cache_text_embeddings(text, world.tokens)
     blank = tokenizer("", padding="max_length", max_length=tokenizer.model_max_length, return_tensors="pt")
     with torch.no_grad():
         nothing = text(input_ids=blank["input_ids"].to(device))[0].to(torch.bfloat16)
-    del world.pictures
+    del world.images
     print("latents", tuple(latents.shape), "deviation", round(float(latents.float().std()), 3), flush=True)
-    unet = build(texts.shape[-1], options.tiny).to(device).to(memory_format=torch.channels_last)
-    alphas = scheduler().alphas_cumprod.to(device)
+    unet = build_unet(texts.shape[-1], options.tiny).to(device).to(memory_format=torch.channels_last)
+    alphas = build_scheduler().alphas_cumprod.to(device)
     batch = options.batch or 768
     trainer = Trainer("unet", unet, options, rate=8e-4, decay=0.9995, warmup=500)
-    run = compiled(unet, options)
+    run = maybe_compile(unet, options)
 
-    def loss_of(step: int):
-        rng = counted(4, step, options)
+    def compute_loss(step: int):
+        rng = step_generator(4, step, options)
         index = torch.randint(len(latents), (batch,), generator=rng, device=device)
         which = torch.randint(texts.shape[1], (batch,), generator=rng, device=device)
         drop = torch.rand(batch, 1, 1, generator=rng, device=device) < DROPOUT
@@ -102,10 +102,10 @@ def main(arguments: list[str] | None = None) -> None:
             guess = run(signal * x + spread * noise, t, said).sample
         return F.mse_loss(guess.float(), signal * noise - spread * x), {}
 
-    average = trainer.fit(loss_of, every=500)
+    average = trainer.fit(compute_loss, every=500)
     if options.rank == 0:
         average.save_pretrained(options.work / "unet")
-    leave()
+    destroy_process_group()
 
 
 if __name__ == "__main__":

@@ -4,14 +4,14 @@ import torch
 from diffusers import AutoencoderKL
 from torch.nn import functional as F
 
-from starter.recipe.options import parse
-from starter.recipe.training import Pictures, Trainer, compiled, counted
+from starter.recipe.options import parse_options
+from starter.recipe.training import ImageDataset, Trainer, maybe_compile, step_generator
 from starter.world.rendering import SIDE
 
 KL_WEIGHT = 1e-4
 
 
-def build(tiny: bool = False) -> AutoencoderKL:
+def build_vae(tiny: bool = False) -> AutoencoderKL:
     """=> the autoencoder, untrained."""
     channels = (8, 8, 16, 16) if tiny else (32, 64, 96, 128)
     return AutoencoderKL(
@@ -26,14 +26,14 @@ def build(tiny: bool = False) -> AutoencoderKL:
     )
 
 
-def slopes(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def image_gradients(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """=> differences between neighbours across and down: where the outlines are."""
     return x[..., 1:] - x[..., :-1], x[..., 1:, :] - x[..., :-1, :]
 
 
-def rebuild_loss(y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    """L1 of the pixels, of their slopes, and a squared term for the peak signal-to-noise ratio."""
-    edges = sum((a - b).abs().mean() for a, b in zip(slopes(y), slopes(x), strict=True))
+def reconstruction_loss(y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """L1 of the pixels, of their image_gradients, and a squared term for the peak signal-to-noise ratio."""
+    edges = sum((a - b).abs().mean() for a, b in zip(image_gradients(y), image_gradients(x), strict=True))
     return (y - x).abs().mean() + 0.5 * edges + 0.5 * F.mse_loss(y, x)
 
 
@@ -45,7 +45,7 @@ def encode(vae: AutoencoderKL, x: torch.Tensor) -> torch.Tensor:
 
 
 @torch.no_grad()
-def whiten(vae: AutoencoderKL, latents: torch.Tensor) -> None:
+def whiten_latents(vae: AutoencoderKL, latents: torch.Tensor) -> None:
     """Folds the channels' means and deviations into the two 1x1 convolutions, so that `scaling_factor` is 1."""
     mean, std = latents.mean((0, 2, 3)), latents.std((0, 2, 3))
     into, out = vae.quant_conv, vae.post_quant_conv
@@ -66,18 +66,18 @@ def psnr(y: torch.Tensor, x: torch.Tensor) -> float:
 
 def main(arguments: list[str] | None = None) -> None:
     """arrays => work/vae."""
-    options = parse(__doc__, arguments)
+    options = parse_options(__doc__, arguments)
     torch.manual_seed(0)
     torch.backends.cudnn.benchmark = True
-    vae = build(options.tiny).to(options.device).to(memory_format=torch.channels_last)
-    world = Pictures(options.work, options.device)
+    vae = build_vae(options.tiny).to(options.device).to(memory_format=torch.channels_last)
+    world = ImageDataset(options.work, options.device)
     batch = options.batch or 96
     trainer = Trainer("vae", vae, options, rate=8e-4, decay=0.998)
-    run_encoder, run_decoder = compiled(vae._encode, options), compiled(vae._decode, options)
+    run_encoder, run_decoder = maybe_compile(vae._encode, options), maybe_compile(vae._decode, options)
 
-    def loss_of(step: int):
-        rng = counted(3, step, options)
-        x = world.read(world.pick(batch, rng), rng)
+    def compute_loss(step: int):
+        rng = step_generator(3, step, options)
+        x = world.load(world.sample_indices(batch, rng), rng)
         with torch.autocast(options.device, torch.bfloat16):
             moments = run_encoder(x).float()
             mean, logvar = moments.chunk(2, 1)
@@ -85,14 +85,17 @@ def main(arguments: list[str] | None = None) -> None:
             z = mean + (0.5 * logvar).exp() * torch.randn(mean.shape, generator=rng, device=x.device)
             y = run_decoder(z, return_dict=False)[0].float()
         kl = 0.5 * (mean**2 + logvar.exp() - 1 - logvar).mean()
-        return rebuild_loss(y, x) + KL_WEIGHT * kl, {"psnr": psnr(y.detach(), x), "kl": kl} if step % 250 == 249 else {}
+        return reconstruction_loss(y, x) + KL_WEIGHT * kl, {
+            "psnr": psnr(y.detach(), x),
+            "kl": kl,
+        } if step % 250 == 249 else {}
 
-    best = trainer.fit(loss_of)
+    best = trainer.fit(compute_loss)
     some = torch.cat(
-        [encode(best, world.read(torch.arange(i, i + 64) % len(world.pictures))) for i in range(0, 4096, 64)]
+        [encode(best, world.load(torch.arange(i, i + 64) % len(world.images))) for i in range(0, 4096, 64)]
     )
-    whiten(best, some)
-    x = world.read(torch.arange(64) % len(world.pictures))
+    whiten_latents(best, some)
+    x = world.load(torch.arange(64) % len(world.images))
     with torch.no_grad():
         print("vae: whitened, psnr", round(psnr(best.decode(encode(best, x)).sample, x), 2), flush=True)
     best.save_pretrained(options.work / "vae")
