@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from transformers import CLIPTokenizer
 
-from starter.captions import caption
+from starter.captions import caption, vocabulary
 from starter.labels import labels
 from starter.recipe.options import parse_options
-from starter.tokenizer import save_tokenizer
+from starter.tokenizer import save_tokenizer, train_tokenizer
 from starter.world.attributes import generator
 from starter.world.rendering import SIDE, render, sample_spec
 
@@ -38,7 +38,8 @@ def draw_dataset(work: Path, count: int, workers: int) -> None:
     """=> images.npy, labels.npy, tokens.npy and the tokenizer's folder under `work`."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the processes are parallel already
     work.mkdir(parents=True, exist_ok=True)
-    tokenizer = save_tokenizer(work / "tokenizer")
+    tokenizer = train_tokenizer(vocabulary())
+    save_tokenizer(tokenizer, work / "tokenizer")
     starts = range(0, count, CHUNK)
     sizes = [min(CHUNK, count - s) for s in starts]
     images = np.lib.format.open_memmap(work / "images.npy", "w+", np.uint8, (count, SIDE, SIDE, 3))

@@ -11,7 +11,6 @@ from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
 from starter.recipe.clip import image_processor
 from starter.recipe.options import parse_options
 from starter.recipe.unet import build_scheduler
-from starter.tokenizer import save_tokenizer
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -36,10 +35,10 @@ def main(arguments: list[str] | None = None) -> None:
     pipeline.save_pretrained(out / "model", max_shard_size="15MB")
     for part in ("vae", "unet"):
         remove_local_path(out / "model" / part / "config.json")
-    save_tokenizer(out / "model" / "tokenizer")
+    shutil.copytree(work / "tokenizer", out / "model" / "tokenizer", dirs_exist_ok=True)
     CLIPModel.from_pretrained(work / "clip", dtype=half).save_pretrained(out / "clip", max_shard_size="2MB")
     image_processor().save_pretrained(out / "clip")
-    save_tokenizer(out / "clip")
+    shutil.copytree(work / "tokenizer", out / "clip", dirs_exist_ok=True)
     shutil.copytree(work / "classifier", out / "classifier")
     size = sum(
         p.stat().st_size for part in ("model", "clip", "classifier") for p in (out / part).rglob("*") if p.is_file()
