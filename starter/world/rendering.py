@@ -1,4 +1,4 @@
-"""The world: seed => a creature in a scene, as a picture, with the captions that are true of it."""
+"""Specify and render images of the world: a creature in a scene, in a style."""
 
 from dataclasses import dataclass
 
@@ -10,14 +10,14 @@ from starter.world.creatures import Pose, draw_creature, sample_pose
 from starter.world.drawing import STYLES, Pen
 from starter.world.scenes import SCENES, draw_background
 
-SIDE = 128
-NAMED = 3000
-SPEC_STREAM, UNNAMED_STREAM, NAMED_STREAM = 1, 2, 3
+SIDE = 128  # px
+NAMED = 3000  # creatures that have a name
+SPEC_STREAM, UNNAMED_STREAM, NAMED_STREAM, RENDER_STREAM = 1, 2, 3, 4
 
 
 @dataclass(frozen=True)
 class ImageSpec:
-    """One picture: who, where, how, and the seed of all that is not said."""
+    """What an image shows, and the seed of everything that the fields leave open."""
 
     creature: Creature
     scene: str
@@ -25,16 +25,16 @@ class ImageSpec:
     size: str
     pose: Pose
     seed: int
-    index: int = -1  # of the creature's name, or -1 for a creature without one
+    index: int = -1  # of the creature's name; -1 for a creature without a name
 
 
 def named_creature(index: int) -> Creature:
-    """index of a name => its creature, always the same."""
+    """Return the creature of the name with this index."""
     return sample_creature(generator(index, NAMED_STREAM))
 
 
 def sample_spec(seed: int) -> ImageSpec:
-    """=> a random picture of the training world: two thirds show a creature that has a name."""
+    """Sample an image of the training distribution; two thirds show a creature that has a name."""
     rng = generator(seed, SPEC_STREAM)
     index = int(rng.integers(NAMED)) if rng.random() < 0.66 else -1
     return ImageSpec(
@@ -49,14 +49,14 @@ def sample_spec(seed: int) -> ImageSpec:
 
 
 def render(spec: ImageSpec, side: int = SIDE) -> Image.Image:
-    """=> side x side, RGB, drawn larger and averaged. The widest wings just fit in."""
-    rng = generator(spec.seed, 4)
+    """Render an RGB image of `side` px, drawn larger and averaged down; the widest wings just fit in."""
+    rng = generator(spec.seed, RENDER_STREAM)
     factor = 3 if side <= SIDE else 2
     canvas = side * factor
     image = draw_background(spec.scene, spec.style, canvas, rng)
     unit = 0.445 * SIZES[spec.size] * canvas
-    room = 0.5 - 0.47 * SIZES[spec.size]
-    x, y = rng.uniform(-1, 1) * max(room, 0.015), rng.uniform(-0.6, 1) * max(room, 0.015)
+    margin = max(0.5 - 0.47 * SIZES[spec.size], 0.015)
+    x, y = rng.uniform(-1, 1) * margin, rng.uniform(-0.6, 1) * margin
     centre = ((0.5 + x) * canvas, (0.57 + y) * canvas)
     pen = Pen(image, spec.style, centre, unit, spec.pose.tilt, mirror=spec.pose.mirror)
     draw_creature(pen, spec.creature, spec.pose)
@@ -64,5 +64,5 @@ def render(spec: ImageSpec, side: int = SIDE) -> Image.Image:
 
 
 def pixels(seed: int) -> np.ndarray:
-    """=> 128 x 128 x 3, uint8: the picture of `sample_spec(seed)`."""
+    """Render `sample_spec(seed)` as a uint8 array of 128 x 128 x 3."""
     return np.asarray(render(sample_spec(seed)))

@@ -1,13 +1,13 @@
-"""A scene and a generator => a background: a gradient and a few flat shapes."""
+"""Draw the background of a scene: a vertical gradient and a few flat shapes."""
 
 import numpy as np
 from PIL import Image
 
-from starter.world.drawing import DARK, PAPER, Pen, catmull_rom, ellipse, mix
+from starter.world.drawing import DARK, PAPER, WHITE, Pen, catmull_rom, ellipse, fill_colour, mix
 
 SCENES = ("white", "sky", "sea", "night", "sunset", "forest", "volcano", "snow", "desert", "meadow")
-TOP_BOTTOM = {
-    "white": ((255, 255, 255), (255, 255, 255)),
+GRADIENTS = {  # colour at the top, colour at the bottom
+    "white": (WHITE, WHITE),
     "sky": ((88, 168, 244), (206, 236, 255)),
     "sea": ((150, 214, 246), (214, 242, 252)),
     "night": ((14, 14, 48), (52, 46, 104)),
@@ -19,41 +19,39 @@ TOP_BOTTOM = {
     "meadow": ((142, 210, 250), (222, 244, 250)),
 }
 
+# Relative to the top of the volcano.
+LAVA = np.array([(-0.09, 0.355), (0.09, 0.355), (0.08, 0.46), (0.03, 0.52), (0, 0.66), (-0.04, 0.5), (-0.08, 0.46)])
+
 
 def draw_background(scene: str, style: str, side: int, rng: np.random.Generator) -> Image.Image:
-    """=> a side x side picture of the scene. The horizon, the clouds, trees and stars differ from one to the next."""
-    pen = Pen(Image.new("RGB", (1, 1)), style, (0, 0), 1)
-    top, bottom = (np.array(pen.fill_colour(c), float) for c in TOP_BOTTOM[scene])
+    """Draw a scene as an image of `side` px; `rng` decides the horizon and the clouds, trees and stars."""
+    top, bottom = (np.array(fill_colour(colour, style), float) for colour in GRADIENTS[scene])
     if scene == "white":
-        top = bottom = np.array({"sketch": PAPER, "neon": DARK}.get(style, (255, 255, 255)), float)
+        top = bottom = np.array({"sketch": PAPER, "neon": DARK}.get(style, WHITE), float)
     ramp = np.linspace(0, 1, side)[:, None]
     column = np.rint(top + (bottom - top) * ramp).astype(np.uint8)[:, None]
     image = Image.fromarray(np.repeat(column, side, 1))
-    pen = Pen(image, style, (0, 0), side)  # here a unit is the picture's side
+    pen = Pen(image, style, (0, 0), side)  # one unit is the side of the image
     if scene != "white":
         SCENE_DRAWERS[scene](pen, rng)
     return image
 
 
-def _draw_polygon(pen: Pen, points, colour) -> None:
-    pen.draw.polygon(pen.to_pixels(points), pen.fill_colour(colour))
-
-
 def _draw_hills(pen: Pen, rng, height: float, colour, bumps: float = 0.03) -> None:
     x = np.linspace(0, 1, 25)
     y = height + bumps * np.sin(2 * np.pi * (x * rng.uniform(0.8, 1.6) + rng.random()))
-    _draw_polygon(pen, [*zip(x, y, strict=True), (1, 1.01), (0, 1.01)], colour)
+    pen.fill([*zip(x, y, strict=True), (1, 1.01), (0, 1.01)], colour)
 
 
 def _draw_disc(pen: Pen, x: float, y: float, r: float, colour) -> None:
-    _draw_polygon(pen, ellipse(x, y, r, r, count=40), colour)
+    pen.fill(ellipse(x, y, r, r, count=40), colour)
 
 
 def _draw_clouds(pen: Pen, rng, count: int, lowest: float) -> None:
     for _ in range(count):
         x, y, r = rng.uniform(0.05, 0.95), rng.uniform(0.06, lowest), rng.uniform(0.04, 0.07)
         for dx, dy, s in ((-1.1, 0.25, 0.75), (0, 0, 1.1), (1.15, 0.2, 0.8)):
-            _draw_polygon(pen, ellipse(x + dx * r, y + dy * r, 1.1 * s * r, 0.75 * s * r), (255, 255, 255))
+            pen.fill(ellipse(x + dx * r, y + dy * r, 1.1 * s * r, 0.75 * s * r), WHITE)
 
 
 def _draw_sky(pen: Pen, rng) -> None:
@@ -63,7 +61,7 @@ def _draw_sky(pen: Pen, rng) -> None:
 def _draw_sea(pen: Pen, rng) -> None:
     _draw_clouds(pen, rng, 2, 0.3)
     line = rng.uniform(0.52, 0.62)
-    _draw_polygon(pen, [(0, line), (1.01, line), (1.01, 1.01), (0, 1.01)], (38, 116, 196))
+    pen.fill([(0, line), (1.01, line), (1.01, 1.01), (0, 1.01)], (38, 116, 196))
     for row, y in enumerate(np.arange(line + 0.08, 1, 0.12)):
         x = np.linspace(-0.02, 1.02, 60)
         wave = y + 0.012 * np.sin(2 * np.pi * (x * 7 + 0.5 * row + rng.random() * 0.1))
@@ -72,7 +70,7 @@ def _draw_sea(pen: Pen, rng) -> None:
 
 def _draw_night(pen: Pen, rng) -> None:
     for x, y, r in zip(rng.random(22), rng.random(22), rng.uniform(0.005, 0.012, 22), strict=True):
-        _draw_polygon(pen, ellipse(x, y, r, r, count=8), (255, 252, 224))
+        pen.fill(ellipse(x, y, r, r, count=8), (255, 252, 224))
     x, y = rng.choice([0.16, 0.84]) + rng.uniform(-0.04, 0.04), rng.uniform(0.12, 0.18)
     _draw_disc(pen, x, y, 0.095, (255, 244, 196))
 
@@ -89,27 +87,14 @@ def _draw_forest(pen: Pen, rng) -> None:
             for k in range(3):
                 tip = base - height * (0.5 + 0.25 * k)
                 low = base - height * 0.25 * k
-                _draw_polygon(
-                    pen, [(x - wide * (1 - 0.22 * k), low), (x, tip), (x + wide * (1 - 0.22 * k), low)], colour
-                )
+                pen.fill([(x - wide * (1 - 0.22 * k), low), (x, tip), (x + wide * (1 - 0.22 * k), low)], colour)
     _draw_hills(pen, rng, 0.82, (92, 160, 72), 0.015)
 
 
 def _draw_volcano(pen: Pen, rng) -> None:
     x = rng.choice([0.24, 0.76]) + rng.uniform(-0.06, 0.06)
-    _draw_polygon(pen, [(x - 0.42, 0.86), (x - 0.09, 0.36), (x + 0.09, 0.36), (x + 0.42, 0.86)], (64, 44, 54))
-    lava = catmull_rom(
-        [
-            (x - 0.09, 0.355),
-            (x + 0.09, 0.355),
-            (x + 0.08, 0.46),
-            (x + 0.03, 0.52),
-            (x, 0.66),
-            (x - 0.04, 0.5),
-            (x - 0.08, 0.46),
-        ]
-    )
-    _draw_polygon(pen, lava, (255, 132, 40))
+    pen.fill([(x - 0.42, 0.86), (x - 0.09, 0.36), (x + 0.09, 0.36), (x + 0.42, 0.86)], (64, 44, 54))
+    pen.fill(catmull_rom(np.add(LAVA, (x, 0))), (255, 132, 40))
     for k in range(3):
         _draw_disc(pen, x + 0.06 * k * rng.choice([-1, 1]), 0.3 - 0.1 * k, 0.05 + 0.015 * k, (112, 62, 72))
     _draw_hills(pen, rng, 0.84, (44, 30, 40), 0.015)
@@ -119,7 +104,7 @@ def _draw_snow(pen: Pen, rng) -> None:
     _draw_hills(pen, rng, rng.uniform(0.6, 0.66), (210, 224, 244))
     _draw_hills(pen, rng, rng.uniform(0.74, 0.8), (250, 252, 255))
     for x, y, r in zip(rng.random(26), rng.random(26), rng.uniform(0.007, 0.014, 26), strict=True):
-        _draw_polygon(pen, ellipse(x, y, r, r, count=10), (255, 255, 255))
+        pen.fill(ellipse(x, y, r, r, count=10), WHITE)
 
 
 def _draw_desert(pen: Pen, rng) -> None:
@@ -140,7 +125,7 @@ def _draw_meadow(pen: Pen, rng) -> None:
     _draw_hills(pen, rng, rng.uniform(0.58, 0.64), (150, 212, 108), 0.04)
     _draw_hills(pen, rng, rng.uniform(0.72, 0.78), (112, 190, 84), 0.03)
     for x, y, k in zip(rng.random(12), rng.uniform(0.82, 0.98, 12), rng.integers(0, 3, 12), strict=True):
-        colour = ((255, 120, 150), (255, 226, 90), (255, 255, 255))[k]
+        colour = ((255, 120, 150), (255, 226, 90), WHITE)[k]
         _draw_disc(pen, x, y, 0.018, colour)
         _draw_disc(pen, x, y, 0.008, mix(colour, (255, 160, 40), 0.7))
 
