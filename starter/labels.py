@@ -1,4 +1,4 @@
-"""A picture's attributes as numbers: what the classifier heads of the recipe learn and what the reader reads."""
+"""The attributes of an image as class labels, for the attribute classifier and the heads of the recipe."""
 
 from starter.world.attributes import COLOURS, HORNS, KINDS, PATTERNS, SIZES, TAILS, WINGS
 from starter.world.drawing import STYLES
@@ -18,7 +18,7 @@ GROUPS = {**CREATURE_GROUPS, "size": tuple(SIZES), "scene": SCENES, "style": STY
 
 
 def attribute_values(spec: ImageSpec) -> dict[str, str]:
-    """=> what each group says of the picture, in words."""
+    """Return the value of each attribute group of an image."""
     creature = spec.creature
     return {
         "kind": creature.kind,
@@ -35,6 +35,5 @@ def attribute_values(spec: ImageSpec) -> dict[str, str]:
 
 
 def labels(spec: ImageSpec) -> list[int]:
-    """=> the same as numbers, in the order of GROUPS."""
-    said = attribute_values(spec)
-    return [GROUPS[group].index(said[group]) for group in GROUPS]
+    """Return the index of each value in its group, in the order of GROUPS."""
+    return [GROUPS[group].index(value) for group, value in attribute_values(spec).items()]

@@ -1,1 +1,1 @@
-"""How the starter's weights were made: dataset, vae, clip, classifier, unet, export, decoder; one command a part."""
+"""The recipe of the starter's weights, one command per part: dataset, vae, clip, classifier, unet, export, decoder."""
