@@ -90,7 +90,7 @@ def main(arguments: list[str] | None = None) -> None:
         return reconstruction_loss(y, x) + KL_WEIGHT * kl, metrics
 
     vae = trainer.fit(compute_loss)
-    batches = [torch.arange(i, i + 64) % len(dataset.images) for i in range(0, 4096, 64)]
+    batches = torch.arange(min(4096, len(dataset.images))).split(64)
     whiten_latents(vae, torch.cat([encode_mean(vae, dataset.load(index)) for index in batches]))
     x = dataset.load(batches[0])
     with torch.no_grad():
