@@ -25,7 +25,8 @@ from ruamel.yaml import YAML
 from safetensors.numpy import load_file
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from bench.word import run, settle
+from bench.common import make_project as settle
+from bench.common import run_stage as run
 from stages.inversion.captions import sentences
 from stages.inversion.compute import Compute, Speed
 from stages.inversion.objective import evaluate, fixed_batch, relative

@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 from ruamel.yaml import YAML
 
+from bench.common import run_stage as run
 from bench.learn import prepare
-from bench.word import run
 from stages.inversion.params import Train
 from stages.inversion.stopping import should_stop
 
