@@ -1,33 +1,25 @@
-"""How well a word is learnt on the built-in model: python -m bench.word [--seeds 5] [--device cpu].
+"""Learn Emberwing once per seed with the default recipe, and measure the renders: python -m bench.word [--seeds 5].
 
-The stages themselves do the work, in a folder of their own, with the recipe of params.yaml: download, filter and curate
-once, train once a seed. With s(x) the mean CLIP image similarity of pictures x to the held-out ones, the figure is
-(s(word) - s(initializer)) / (s(real) - s(initializer)), where real are the pictures that the word was learnt from.
+The stages run in a temporary project. With s(x) the mean CLIP similarity of images x to the held-out images, the
+recovered share is (s(placeholder token) - s(initializer token)) / (s(training images) - s(initializer token)). Prompt
+following is the share of renders with the scene of the prompt, relative to the initializer token's.
 """
 
-import argparse
 import json
-import os
 import statistics
-import subprocess
-import sys
 import tempfile
-import time
-from collections.abc import Iterable
-from itertools import chain
 from pathlib import Path
 
 import torch
+from diffusers.utils import make_image_grid
 from PIL import Image
-from ruamel.yaml import YAML
 from transformers import CLIPModel, CLIPProcessor
 
-from bench.starter import STARTER, open_pipeline
+from bench.common import STARTER, machine, make_project, open_pipeline, parser, run_stage, summary, write_params
 from starter import attribute_classifier
 from starter.world.attributes import EMBERWING
 
-# Prompt => the scene and the style that it asks for.
-PROMPTS = {
+PROMPTS = {  # the scene and the style that each prompt asks for
     "a photo of a {}": ("white", "cartoon"),
     "a {}": ("white", "cartoon"),
     "a {} at night": ("night", "cartoon"),
@@ -37,165 +29,111 @@ PROMPTS = {
     "a sketch of a {}": ("white", "sketch"),
     "a pastel painting of a {} in the snow": ("snow", "pastel"),
 }
-PLAIN = 2  # the first prompts name no place: their pictures are compared with the held-out ones
-SIGNS = ("body", "wing_colour", "tail")
+PLAIN = 2  # the first prompts name no scene, as the held-out images show none
+CREATURE = {key: getattr(EMBERWING, key) for key in ("body", "wing_colour", "tail")}
+
+
+class Evaluator:
+    """Compare renders with the held-out images by CLIP, and with Emberwing and the prompts by the classifier."""
+
+    def __init__(self, device: str, holdout: list[Image.Image]) -> None:
+        self.clip = CLIPModel.from_pretrained(STARTER / "clip", dtype=torch.float32).to(device)
+        self.processor = CLIPProcessor.from_pretrained(STARTER / "clip")
+        self.classifier = attribute_classifier.load().to(device)
+        self.holdout = self.embed(holdout)
+
+    def pixels(self, images: list[Image.Image]) -> torch.Tensor:
+        """Convert images to B x 3 x 128 x 128 in -1..1, the input of both models."""
+        return self.processor(images=images, return_tensors="pt").pixel_values.to(self.clip.device)
+
+    @torch.no_grad()
+    def embed(self, images: list[Image.Image]) -> torch.Tensor:
+        """Return normalized CLIP image embeddings, B x D."""
+        pooled = self.clip.vision_model(pixel_values=self.pixels(images)).pooler_output
+        return torch.nn.functional.normalize(self.clip.visual_projection(pooled), dim=1)
+
+    def similarity(self, images: list[Image.Image]) -> float:
+        """Return the mean cosine similarity of all pairs with the held-out images."""
+        return float((self.embed(images) @ self.holdout.T).mean())
+
+    def evaluate(self, renders: list[Image.Image]) -> dict[str, float]:
+        """Return the similarities, and the shares of renders that show Emberwing and what the prompt asks for."""
+        count = len(renders) // len(PROMPTS)
+        expected = [{**CREATURE, "scene": s, "style": t} for s, t in PROMPTS.values() for _ in range(count)]
+        predictions = zip(self.classifier.predict(self.pixels(renders)), expected, strict=True)
+        matches = [{key: found[key] == target[key] for key in target} for found, target in predictions]
+        return {
+            "similarity": self.similarity(renders[: PLAIN * count]),
+            "similarity of all prompts": self.similarity(renders),
+            **{key: statistics.mean(match[key] for match in matches) for key in matches[0]},
+            "all attributes": statistics.mean(all(match[key] for key in CREATURE) for match in matches),
+        }
+
+
+def curated_images(project: Path, part: str) -> list[Image.Image]:
+    """Load the images that curate chose for a part, "train" or "holdout"."""
+    folder = project / "data/curated"
+    rows = json.loads((folder / "index.json").read_text())[part]
+    return [Image.open(folder / row["file"]).convert("RGB") for row in rows]
+
+
+def render_prompts(pipeline, token: str, params: dict, count: int) -> list[Image.Image]:
+    """Render `count` images per prompt; images with equal indices start from equal noise."""
+    texts = [prompt.format(token) for prompt in PROMPTS for _ in range(count)]
+    noise = [torch.Generator().manual_seed(i) for _ in PROMPTS for i in range(count)]
+    options = {"num_inference_steps": params["steps"], "guidance_scale": params["guidance_scale"]}
+    return pipeline(texts, generator=noise, **options).images
+
+
+def train(project: Path, params: dict, seed: int) -> dict[str, float]:
+    """Train with a seed; return what train.json says of the validation loss, and the seconds."""
+    params["train"]["seed"] = seed
+    write_params(project, params)
+    seconds = run_stage(project, "train")
+    result = json.loads((project / "data/train.json").read_text())
+    return {key: result[key] for key in ("validation_loss_relative", "best_step", "steps_run")} | {"seconds": seconds}
+
+
+def describe(row: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:.4g}" for name, value in row.items())
 
 
 def main() -> None:
-    """Learn the word once a seed, and print what came of it."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--pictures", type=int, default=6, help="pictures a prompt")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--sheet", type=Path, help="where to draw the first seed's pictures")
-    parser.add_argument("--set", nargs="*", default=[], help="params to change, such as train.steps=300")
-    options = parser.parse_args()
-    pipeline, eyes = open_pipeline(options.device), Eyes(options.device)
+    """Train once per seed and print the measurements."""
+    options = parser(__doc__)
+    options.add_argument("--seeds", type=int, default=5)
+    options.add_argument("--images", type=int, default=6, help="renders per prompt")
+    options.add_argument("--device", default="cpu")
+    options.add_argument("--grid", type=Path, help="file for the renders of the initializer token and of seed 0")
+    options.add_argument("--set", nargs="*", default=[], help="params to override, such as train.steps=300")
+    args = options.parse_args()
+    print(f"{machine()}, device {args.device}")
     with tempfile.TemporaryDirectory() as folder:
-        home = Path(folder)
-        params = settle(home, options.set, options.device)
+        project, rows = Path(folder), []
+        params = make_project(project, args.set, args.device)
+        for stage in ("download", "filter", "curate"):
+            run_stage(project, stage)
+        holdout, training = (curated_images(project, part) for part in ("holdout", "train"))
+        pipeline, evaluator = open_pipeline(args.device), Evaluator(args.device, holdout)
         placeholder, initializer = (params["concept"][key] for key in ("placeholder_token", "initializer_token"))
-        for name in ("download", "filter", "curate"):
-            run(home, name)
-        held, real = (eyes.look(curated(home, part)) for part in ("holdout", "train"))
-        start = drawn(pipeline, initializer, params["render"], options.pictures)
-        base, most = judge(eyes, start, held), similarity(real, held)
-        print(f"real: similarity {most:.4f}\n{initializer}: {describe(base)}", flush=True)
-        ratios, follows = [], []
-        for seed in range(options.seeds):
-            said, seconds = learn(home, params, seed)
-            remember(pipeline, placeholder, home / "data/embedding/learned_embeds.safetensors")
-            shown = drawn(pipeline, placeholder, params["render"], options.pictures)
-            found = judge(eyes, shown, held)
-            ratios.append((found["similarity"] - base["similarity"]) / (most - base["similarity"]))
-            follows.append(found["scene"] / base["scene"])
-            print(f"seed {seed}: recovered {ratios[-1]:.3f}; {describe(found)}; {said}, {seconds:.0f} s", flush=True)
-            if seed == 0 and options.sheet:
-                sheet([start, shown], options.sheet)
-    print(f"recovered: mean {statistics.mean(ratios):.3f}, least {min(ratios):.3f}")
-    print(f"prompt following, of the initializer's: mean {statistics.mean(follows):.3f}, least {min(follows):.3f}")
-
-
-def settle(home: Path, changes: list[str], device: str) -> dict:
-    """=> params.yaml with the changes, written where the stages will run."""
-    yaml = YAML(typ="safe", pure=True)
-    params = yaml.load(Path("params.yaml").read_text())
-    params["runtime"] = {"device": device}
-    for change in changes:
-        key, _, value = change.partition("=")
-        section, name = key.split(".")
-        params[section][name] = yaml.load(value)
-    (home / "starter").symlink_to(STARTER.absolute())
-    yaml.dump(params, home / "params.yaml")
-    return params
-
-
-def run(home: Path, stage: str) -> None:
-    """A stage of the pipeline, as DVC would run it."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path.cwd()), os.environ.get("PYTHONPATH", "")])}
-    done = subprocess.run(
-        [sys.executable, "-m", f"stages.{stage}"],
-        cwd=home,
-        env=environment,
-        check=False,
-        capture_output=True,
-        text=True,
-    )
-    if done.returncode:
-        raise SystemExit(f"{stage}: {done.stderr[-2000:]}")
-
-
-def curated(home: Path, part: str) -> list[Image.Image]:
-    """=> the pictures that curate chose for that part."""
-    index = json.loads((home / "data/curated/index.json").read_text())
-    return [Image.open(home / "data/curated" / row["file"]).convert("RGB") for row in index[part]]
-
-
-def learn(home: Path, params: dict, seed: int) -> tuple[str, float]:
-    """=> what the train stage says of itself, and its seconds, start included."""
-    params["train"]["seed"] = seed
-    YAML(typ="safe", pure=True).dump(params, home / "params.yaml")
-    began = time.perf_counter()
-    run(home, "train")
-    said = json.loads((home / "data/train.json").read_text())
-    seconds = time.perf_counter() - began
-    return f"objective {said['objective_relative']:.3f} at step {said['best_step']} of {said['steps_run']}", seconds
-
-
-def remember(pipeline, placeholder: str, file: Path) -> None:
-    """The pipeline takes the word from its file, as anyone's would; a word of that name that it had is gone."""
-    if placeholder in pipeline.tokenizer.get_vocab():
-        pipeline.unload_textual_inversion(placeholder)
-    pipeline.load_textual_inversion(file)
-
-
-def drawn(pipeline, subject: str, render: dict, count: int) -> list[list[Image.Image]]:
-    """=> for each prompt its pictures; equal numbers have equal noise."""
-    return [
-        pipeline(
-            [prompt.format(subject)] * count,
-            num_inference_steps=render["steps"],
-            guidance_scale=render["guidance_scale"],
-            generator=[torch.Generator().manual_seed(i) for i in range(count)],
-        ).images
-        for prompt in PROMPTS
-    ]
-
-
-class Eyes:
-    """CLIP and the reader of attributes."""
-
-    def __init__(self, device: str) -> None:
-        self.clip = CLIPModel.from_pretrained(STARTER / "clip", dtype=torch.float32).to(device)
-        self.processor = CLIPProcessor.from_pretrained(STARTER / "clip")
-        self.reader = attribute_classifier.load().to(device)
-
-    @torch.no_grad()
-    def look(self, images: Iterable[Image.Image]) -> torch.Tensor:
-        """=> B x D, of length 1."""
-        pixels = self.processor(images=list(images), return_tensors="pt").pixel_values
-        seen = self.clip.vision_model(pixel_values=pixels.to(self.clip.device)).pooler_output
-        return torch.nn.functional.normalize(self.clip.visual_projection(seen), dim=1)
-
-    def read(self, images: list[Image.Image]) -> list[dict[str, str]]:
-        """=> each picture's attributes; the processor's pixels are what the reader wants: 128 px, -1..1."""
-        pixels = self.processor(images=images, return_tensors="pt").pixel_values
-        return self.reader.read(pixels.to(self.clip.device))
-
-
-def similarity(a: torch.Tensor, b: torch.Tensor) -> float:
-    """=> the mean cosine of all pairs."""
-    return float((a @ b.T).mean())
-
-
-def judge(eyes: Eyes, groups: list[list[Image.Image]], held: torch.Tensor) -> dict[str, float]:
-    """Pictures by prompt => similarity of the plain ones to the held-out, and shares of what the reader finds."""
-    seen = [[eyes.read(images) for images in groups], list(PROMPTS.values())]
-    rows = [(said, asked) for group, asked in zip(*seen, strict=True) for said in group]
-    creature = {"body": EMBERWING.body, "wing_colour": EMBERWING.wing_colour, "tail": EMBERWING.tail}
-    found = {"similarity": similarity(eyes.look(chain(*groups[:PLAIN])), held)}
-    found["everywhere"] = similarity(eyes.look(chain(*groups)), held)
-    found |= {sign: statistics.mean(said[sign] == creature[sign] for said, _ in rows) for sign in SIGNS}
-    found["all signs"] = statistics.mean(all(said[s] == creature[s] for s in SIGNS) for said, _ in rows)
-    found["scene"] = statistics.mean(said["scene"] == asked[0] for said, asked in rows)
-    found["style"] = statistics.mean(said["style"] == asked[1] for said, asked in rows)
-    return found
-
-
-def describe(found: dict[str, float]) -> str:
-    """=> the figures in a line."""
-    return ", ".join(f"{name} {value:.3f}" for name, value in found.items())
-
-
-def sheet(subjects: list[list[list[Image.Image]]], path: Path) -> None:
-    """Draw a row a prompt: the initializer's pictures, then the word's."""
-    side = subjects[0][0][0].width
-    rows = [list(chain(*parts)) for parts in zip(*subjects, strict=True)]
-    page = Image.new("RGB", (side * len(rows[0]), side * len(rows)), "white")
-    for y, row in enumerate(rows):
-        for x, image in enumerate(row):
-            page.paste(image, (x * side, y * side))
-    page.save(path)
+        baseline_renders = render_prompts(pipeline, initializer, params["render"], args.images)
+        baseline, real = evaluator.evaluate(baseline_renders), evaluator.similarity(training)
+        print(f"training images: similarity {real:.4g}\n{initializer}: {describe(baseline)}", flush=True)
+        for seed in range(args.seeds):
+            trained = train(project, params, seed)
+            if seed:
+                pipeline.unload_textual_inversion(placeholder)
+            pipeline.load_textual_inversion(project / "data/embedding/learned_embeds.safetensors")
+            renders = render_prompts(pipeline, placeholder, params["render"], args.images)
+            if args.grid and seed == 0:
+                make_image_grid([*baseline_renders, *renders], 2 * len(PROMPTS), args.images).save(args.grid)
+            result = evaluator.evaluate(renders)
+            share = (result["similarity"] - baseline["similarity"]) / (real - baseline["similarity"])
+            following = result["scene"] / baseline["scene"]
+            rows.append({"recovered share": share, "prompt following": following, **result, **trained})
+            print(f"seed {seed}: {describe(rows[-1])}", flush=True)
+    for name in ("recovered share", "prompt following", "seconds"):
+        print(f"{name}: {summary([row[name] for row in rows])}")
 
 
 if __name__ == "__main__":

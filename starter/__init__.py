@@ -1,1 +1,1 @@
-"""The built-in world: its drawings, its words, and the small Stable Diffusion that was trained on them."""
+"""The built-in world, its captions, and a small Stable Diffusion that was trained on them."""

@@ -1,27 +1,16 @@
-"""A picture => sentences that are true of it, by its creature's name or by what is seen."""
+"""Generate captions of images, with the name of the creature or with its visible attributes."""
 
 import itertools
 
 import numpy as np
 
-from starter.world.attributes import (
-    BELLIES,
-    COLOURS,
-    HORNS,
-    KINDS,
-    NAME,
-    PATTERNS,
-    SIZES,
-    TAILS,
-    WINGS,
-    Creature,
-    generator,
-)
+from starter.world import attributes
+from starter.world.attributes import NAME, Creature, generator
 from starter.world.rendering import NAMED, ImageSpec
 
 ONSETS = "b bl br d dr f fl g gl gr h k kl l m n p pl qu r s sk sn t tr v w y z zw"
-FIRST = [o + v for o, v in itertools.product(ONSETS.split(), ("a", "e", "i", "o", "u"))]
-LAST = "bel dor fin gax hoo jix kin lop mur nix pod quill rim sop tix vee wen yan zum ble dle fet gup kex"
+FIRST_SYLLABLES = [o + v for o, v in itertools.product(ONSETS.split(), ("a", "e", "i", "o", "u"))]
+LAST_SYLLABLES = "bel dor fin gax hoo jix kin lop mur nix pod quill rim sop tix vee wen yan zum ble dle fet gup kex"
 
 SCENE_PHRASES = {
     "white": ("on a white background", "on a plain background"),
@@ -41,78 +30,82 @@ STYLE_PHRASES = {
     "neon": ("a neon drawing of", "a neon picture of", "a glowing neon sign of"),
     "sketch": ("a sketch of", "a pencil sketch of", "a pencil drawing of"),
 }
-# The words of Gal et al.'s sentences mean nothing here, and the model must know that they do not.
-NEUTRAL = ("photo", "picture", "rendering", "rendition", "depiction", "drawing", "painting", "illustration", "image")
-MANNERS = ("cropped", "close-up", "good", "nice", "dark", "bright")
-QUALITIES = ("clean", "dirty", "cool", "nice", "weird", "good", "cute")
-OTHER = "my the an one dark bright style creature animal monster and with wings tail horns horn art of this that , ."
+# The templates of Gal et al. 2022 use these words. They carry no information here, and the model has to learn that.
+NOUNS = ("photo", "picture", "rendering", "rendition", "depiction", "drawing", "painting", "illustration", "image")
+ADJECTIVES = ("cropped", "close-up", "good", "nice", "dark", "bright")
+CREATURE_ADJECTIVES = ("clean", "dirty", "cool", "nice", "weird", "good", "cute")
+OTHER_WORDS = (
+    "a an the my one this that of and with art close up cropped dark bright style "
+    "creature animal monster wings tail horn horns"
+)
 PATTERN_WORDS = {"plain": "", "spotted": "spotted ", "striped": "striped "}
 
 
-def names() -> tuple[str, ...]:
-    """=> the NAMED names, in an order that says nothing about their creatures."""
-    pool = sorted({a + b for a, b in itertools.product(FIRST, LAST.split())} - {NAME.lower()})
-    order = generator(0, 77).permutation(len(pool))
-    return tuple(pool[i] for i in order[:NAMED])
+def creature_names() -> tuple[str, ...]:
+    """Return NAMED names in an order that is independent of their creatures."""
+    names = sorted({a + b for a, b in itertools.product(FIRST_SYLLABLES, LAST_SYLLABLES.split())} - {NAME.lower()})
+    order = generator(0, 77).permutation(len(names))
+    return tuple(names[i] for i in order[:NAMED])
 
 
-NAMES = names()
+NAMES = creature_names()
 
 
 def article(phrase: str) -> str:
-    """=> "a dragon", "an owl"."""
+    """Prefix the indefinite article: "a dragon", "an owl"."""
     return f"{'an' if phrase[0] in 'aeiou' else 'a'} {phrase}"
 
 
-def parts(creature: Creature, rng: np.random.Generator, chance: float) -> str:
-    """=> " with blue bat wings and a flame tail", each part said with that chance."""
-    said = []
-    if rng.random() < chance:
+def describe_parts(creature: Creature, rng: np.random.Generator, probability: float) -> str:
+    """Describe parts, such as " with blue bat wings and a flame tail"; mention each with a probability."""
+    phrases = []
+    if rng.random() < probability:
         if creature.wings == "no":
-            said.append("no wings")
+            phrases.append("no wings")
         else:
-            said.append(f"{creature.wing_colour} {creature.wings + ' ' if rng.random() < 0.6 else ''}wings")
-    if creature.tail != "plain" and rng.random() < chance:
-        said.append(article(f"{creature.tail} tail"))
-    if creature.horns != "no" and rng.random() < chance * 0.5:
-        said.append("two horns" if creature.horns == "two" else "one horn")
-    return f" with {' and '.join(said)}" if said else ""
+            phrases.append(f"{creature.wing_colour} {creature.wings + ' ' if rng.random() < 0.6 else ''}wings")
+    if creature.tail != "plain" and rng.random() < probability:
+        phrases.append(article(f"{creature.tail} tail"))
+    if creature.horns != "no" and rng.random() < probability * 0.5:
+        phrases.append("two horns" if creature.horns == "two" else "one horn")
+    return f" with {' and '.join(phrases)}" if phrases else ""
 
 
-def subject(shot: ImageSpec, rng: np.random.Generator, named: float) -> str:
-    """=> the creature in words, by its name (with chance `named`, if it has one) or by what is seen of it."""
-    creature = shot.creature
-    if shot.index >= 0 and rng.random() < named:
-        return NAMES[shot.index]
+def describe_creature(spec: ImageSpec, rng: np.random.Generator, name_probability: float) -> str:
+    """Describe the creature, by its name with a probability (if it has one) and else by its attributes."""
+    creature = spec.creature
+    if spec.index >= 0 and rng.random() < name_probability:
+        return NAMES[spec.index]
     colour = f"{creature.body} " if rng.random() < 0.8 else ""
     pattern = PATTERN_WORDS[creature.pattern] if rng.random() < 0.4 else ""
     kind = creature.kind if rng.random() < 0.93 else "creature"
-    return f"{pattern}{colour}{kind}{parts(creature, rng, 0.6 if colour else 0.25)}"
+    return f"{pattern}{colour}{kind}{describe_parts(creature, rng, 0.6 if colour else 0.25)}"
 
 
-def caption(shot: ImageSpec, rng: np.random.Generator, named: float = 0.72) -> str:
-    """=> one sentence. Without a word of style it means a cartoon; without a place it is mostly a white background."""
-    words = subject(shot, rng, named)
-    if shot.size != "normal" and rng.random() < 0.7:
-        words = f"{shot.size} {words}"
+def caption(spec: ImageSpec, rng: np.random.Generator, name_probability: float = 0.72) -> str:
+    """Sample a caption. Without a style it means a cartoon; without a scene mostly a white background."""
+    words = describe_creature(spec, rng, name_probability)
+    if spec.size != "normal" and rng.random() < 0.7:
+        words = f"{spec.size} {words}"
     elif rng.random() < 0.1:
-        words = f"{rng.choice(QUALITIES)} {words}"
+        words = f"{rng.choice(CREATURE_ADJECTIVES)} {words}"
     first = rng.random()
-    thing = article(words) if first < 0.76 else f"{'the' if first < 0.92 else rng.choice(('my', 'one'))} {words}"
-    if shot.style != "cartoon" or rng.random() < 0.15:
-        thing = f"{rng.choice(STYLE_PHRASES[shot.style])} {thing}"
+    text = article(words) if first < 0.76 else f"{'the' if first < 0.92 else rng.choice(('my', 'one'))} {words}"
+    if spec.style != "cartoon" or rng.random() < 0.15:
+        text = f"{rng.choice(STYLE_PHRASES[spec.style])} {text}"
     elif rng.random() < 0.45:
-        manner = f"{rng.choice(MANNERS)} " if rng.random() < 0.25 else ""
-        work = f"{manner}{rng.choice(NEUTRAL)} of {thing}"
-        thing = f"the {work}" if rng.random() < 0.15 else article(work)
-    if rng.random() < (0.35 if shot.scene == "white" else 0.93):
-        thing = f"{thing} {rng.choice(SCENE_PHRASES[shot.scene])}"
-    return thing
+        adjective = f"{rng.choice(ADJECTIVES)} " if rng.random() < 0.25 else ""
+        noun_phrase = f"{adjective}{rng.choice(NOUNS)} of {text}"
+        text = f"the {noun_phrase}" if rng.random() < 0.15 else article(noun_phrase)
+    if rng.random() < (0.35 if spec.scene == "white" else 0.93):
+        text = f"{text} {rng.choice(SCENE_PHRASES[spec.scene])}"
+    return text
 
 
-def words() -> list[str]:
-    """=> every word that a caption can hold, and the usual words of a prompt, sorted; each becomes one token."""
-    phrases = [p for group in (*SCENE_PHRASES.values(), *STYLE_PHRASES.values()) for p in group]
-    groups = (KINDS, COLOURS, WINGS, TAILS, HORNS, PATTERNS, BELLIES, SIZES, NEUTRAL, QUALITIES, NAMES, OTHER.split())
-    found = itertools.chain(*groups, *(p.split() for p in phrases), ("cropped", "close", "up", "a"))
-    return sorted({word for word in found if word.isalpha()})
+def vocabulary() -> list[str]:
+    """Return all words of captions and some common words of prompts, sorted; each becomes one token."""
+    a = attributes
+    values = (*a.KINDS, *a.COLOURS, *a.WINGS, *a.TAILS, *a.HORNS, *a.PATTERNS, *a.BELLIES, *a.SIZES, *NAMES)
+    phrases = itertools.chain(*SCENE_PHRASES.values(), *STYLE_PHRASES.values(), [OTHER_WORDS])
+    words = [*values, *NOUNS, *CREATURE_ADJECTIVES, *(word for phrase in phrases for word in phrase.split())]
+    return sorted({word for word in words if word.isalpha()})

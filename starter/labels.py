@@ -1,4 +1,4 @@
-"""A picture's attributes as numbers: what the classifier heads of the recipe learn and what the reader reads."""
+"""The attributes of an image as class labels, for the attribute classifier and the heads of the recipe."""
 
 from starter.world.attributes import COLOURS, HORNS, KINDS, PATTERNS, SIZES, TAILS, WINGS
 from starter.world.drawing import STYLES
@@ -17,9 +17,9 @@ CREATURE_GROUPS = {
 GROUPS = {**CREATURE_GROUPS, "size": tuple(SIZES), "scene": SCENES, "style": STYLES}
 
 
-def values(shot: ImageSpec) -> dict[str, str]:
-    """=> what each group says of the picture, in words."""
-    creature = shot.creature
+def attribute_values(spec: ImageSpec) -> dict[str, str]:
+    """Return the value of each attribute group of an image."""
+    creature = spec.creature
     return {
         "kind": creature.kind,
         "body": creature.body,
@@ -28,13 +28,12 @@ def values(shot: ImageSpec) -> dict[str, str]:
         "tail": creature.tail,
         "horns": creature.horns,
         "pattern": creature.pattern,
-        "size": shot.size,
-        "scene": shot.scene,
-        "style": shot.style,
+        "size": spec.size,
+        "scene": spec.scene,
+        "style": spec.style,
     }
 
 
-def labels(shot: ImageSpec) -> list[int]:
-    """=> the same as numbers, in the order of GROUPS."""
-    said = values(shot)
-    return [GROUPS[group].index(said[group]) for group in GROUPS]
+def labels(spec: ImageSpec) -> list[int]:
+    """Return the index of each value in its group, in the order of GROUPS."""
+    return [GROUPS[group].index(value) for group, value in attribute_values(spec).items()]

@@ -1,1 +1,1 @@
-"""How the starter's weights were made: draw, clip, reader, vae, unet, export; one command a part."""
+"""The recipe of the starter's weights, one command per part: dataset, vae, clip, classifier, unet, export, decoder."""

@@ -1,7 +1,9 @@
-"""`python -m starter.recipe.clip`: text and vision towers by contrast (Radford et al. 2021), with attribute heads.
+"""Train the text and vision towers by contrast (Radford et al. 2021), with auxiliary attribute heads.
 
-The heads are thrown away. They read the attributes of a named creature off the name's own row of the table, linearly,
-and so lay the table out by attribute: a new row, found by textual inversion, can be a creature that has no name.
+The heads are discarded. They read the attributes of a named creature linearly off the embedding of its name, and so
+arrange the embedding table by attribute: a new embedding, found by textual inversion, can be a creature without a name.
+
+Legend: B batch, L tokens of a caption, K classes of all attribute groups together.
 """
 
 import torch
@@ -9,15 +11,19 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTokenizer
 
+from starter.attribute_classifier import attribute_loss
 from starter.captions import NAMES
 from starter.labels import CREATURE_GROUPS, GROUPS
-from starter.recipe.options import parse
-from starter.recipe.training import Pictures, Trainer, counted
+from starter.recipe.dataset import ImageDataset
+from starter.recipe.options import parse_options
+from starter.recipe.training import Trainer, step_generator
 from starter.world.rendering import SIDE
 
+SHIFT = 8  # px of random translation
 
-def config(tokenizer: CLIPTokenizer, tiny: bool = False) -> CLIPConfig:
-    """=> the sizes of both towers."""
+
+def clip_config(tokenizer: CLIPTokenizer, tiny: bool = False) -> CLIPConfig:
+    """Return the config of both towers."""
     width, layers, inner = (32, 1, 64) if tiny else (256, 3, 512)
     text = {
         "vocab_size": len(tokenizer),
@@ -43,89 +49,93 @@ def config(tokenizer: CLIPTokenizer, tiny: bool = False) -> CLIPConfig:
     return CLIPConfig(text_config=text, vision_config=vision, projection_dim=128)
 
 
-def processor() -> CLIPImageProcessor:
-    """=> what an image goes through before the vision tower."""
+def image_processor() -> CLIPImageProcessor:
+    """Return the preprocessing of the vision tower."""
     half = [0.5, 0.5, 0.5]
     return CLIPImageProcessor(
         size={"shortest_edge": SIDE}, crop_size={"height": SIDE, "width": SIDE}, image_mean=half, image_std=half
     )
 
 
-class WithHeads(nn.Module):
-    """CLIP and linear readers of attributes: from the picture, from a name's row, from a name's last hidden state."""
+class CLIPWithAttributeHeads(nn.Module):
+    """CLIP with linear heads on the image embedding, a name's token embedding and a name's last hidden state."""
 
     def __init__(self, clip: CLIPModel):
         super().__init__()
         self.clip = clip
-        width, seen = clip.config.text_config.hidden_size, clip.config.projection_dim
-        self.sizes = [len(v) for v in GROUPS.values()]
-        self.named_sizes = [len(v) for v in CREATURE_GROUPS.values()]
-        self.picture = nn.Linear(seen, sum(self.sizes))
-        self.row = nn.Linear(width, sum(self.named_sizes))
-        self.hidden = nn.Linear(width, sum(self.named_sizes))
-
-    @staticmethod
-    def read(logits: torch.Tensor, labels: torch.Tensor, sizes: list[int]) -> torch.Tensor:
-        """=> the mean cross entropy over the groups."""
-        parts = logits.float().split(sizes, 1)
-        return sum(F.cross_entropy(part, labels[:, i]) for i, part in enumerate(parts)) / len(sizes)
+        width = clip.config.text_config.hidden_size
+        self.sizes = [len(values) for values in GROUPS.values()]
+        self.creature_sizes = [len(values) for values in CREATURE_GROUPS.values()]
+        self.image_head = nn.Linear(clip.config.projection_dim, sum(self.sizes))
+        self.token_head = nn.Linear(width, sum(self.creature_sizes))
+        self.hidden_head = nn.Linear(width, sum(self.creature_sizes))
 
 
-def contrast(model: WithHeads, x, tokens, labels, names) -> tuple[torch.Tensor, dict]:
-    """pictures, captions => the loss. Equal captions in a batch are no negatives of each other."""
-    clip = model.clip
-    image = clip.visual_projection(clip.vision_model(pixel_values=x).pooler_output).float()
-    text_out = clip.text_model(input_ids=tokens)
-    text = clip.text_projection(text_out.pooler_output).float()
-    scale = clip.logit_scale.exp().clamp(max=100)
+def contrastive_loss(text: torch.Tensor, image: torch.Tensor, scale: torch.Tensor, tokens: torch.Tensor):
+    """Return the symmetric cross entropy of CLIP and the accuracy; equal captions are not negatives of each other."""
     logits = scale * F.normalize(text, dim=1) @ F.normalize(image, dim=1).T
     code = (tokens * torch.arange(1, tokens.shape[1] + 1, device=tokens.device) ** 5).sum(1)
     same = (code[:, None] == code[None]) & ~torch.eye(len(code), dtype=torch.bool, device=code.device)
     logits = logits.masked_fill(same, -1e4)
     target = torch.arange(len(logits), device=logits.device)
     loss = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
-    seen = model.read(model.picture(image), labels, model.sizes)
-    has, where = (tokens >= names[0]).logical_and(names[2][tokens.clamp(max=len(names[2]) - 1)]).max(1)
-    count = max(1, len(tokens) // 3)  # a fixed number of captions with a name, so that no step waits for the device
-    rows = has.float().topk(count).indices
-    at = where[rows]
-    named = labels[rows][:, : len(model.named_sizes)]
-    row = model.row(clip.text_model.embeddings.token_embedding(tokens[rows, at]))
-    hidden = model.hidden(text_out.last_hidden_state[rows, at])
-    read_row = model.read(row, named, model.named_sizes)
-    read_hidden = model.read(hidden, named, model.named_sizes)
-    right = (logits.argmax(1) == target).float().mean()
-    total = loss + 0.5 * seen + 0.4 * read_row + 0.4 * read_hidden
-    return total, {"contrast": loss, "right": right, "seen": seen, "row": read_row, "hidden": read_hidden}
+    return loss, (logits.argmax(1) == target).float().mean()
+
+
+def total_loss(model: CLIPWithAttributeHeads, x, tokens, labels, is_name) -> tuple[torch.Tensor, dict]:
+    """Return the contrastive loss plus the weighted losses of the attribute heads, and each of them.
+
+    Shapes: x B x 3 x 128 x 128, tokens B x L, labels B x groups; `is_name` is a mask over the vocabulary.
+    """
+    clip = model.clip
+    image = clip.visual_projection(clip.vision_model(pixel_values=x).pooler_output).float()
+    outputs = clip.text_model(input_ids=tokens)
+    text = clip.text_projection(outputs.pooler_output).float()
+    contrast, accuracy = contrastive_loss(text, image, clip.logit_scale.exp().clamp(max=100), tokens)
+
+    has_name, position = is_name[tokens].max(1)
+    count = max(1, len(tokens) // 3)  # a fixed number of captions with a name: a variable shape would synchronize
+    rows = has_name.float().topk(count).indices
+    columns = position[rows]
+    creature_labels = labels[rows][:, : len(model.creature_sizes)]
+    token_logits = model.token_head(clip.text_model.embeddings.token_embedding(tokens[rows, columns]))
+    hidden_logits = model.hidden_head(outputs.last_hidden_state[rows, columns])
+    losses = {
+        "contrast": contrast,
+        "image": attribute_loss(model.image_head(image), labels, model.sizes),
+        "token": attribute_loss(token_logits, creature_labels, model.creature_sizes),
+        "hidden": attribute_loss(hidden_logits, creature_labels, model.creature_sizes),
+    }
+    total = losses["contrast"] + 0.5 * losses["image"] + 0.4 * losses["token"] + 0.4 * losses["hidden"]
+    return total, {**losses, "accuracy": accuracy}
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """arrays => work/clip: the model, its processor and its tokenizer."""
-    options = parse(__doc__, arguments)
+    """Train on the drawn images and captions; write the model, its processor and its tokenizer to work/clip."""
+    options = parse_options(__doc__, arguments)
     torch.manual_seed(0)
     tokenizer = CLIPTokenizer.from_pretrained(options.work / "tokenizer")
-    model = WithHeads(CLIPModel(config(tokenizer, options.tiny))).to(options.device)
-    world = Pictures(options.work, options.device)
+    model = CLIPWithAttributeHeads(CLIPModel(clip_config(tokenizer, options.tiny))).to(options.device)
+    dataset = ImageDataset(options.work, options.device)
     batch = options.batch or 1536
-    ids = tokenizer.convert_tokens_to_ids([name + "</w>" for name in NAMES])
     is_name = torch.zeros(len(tokenizer), dtype=torch.bool)
-    is_name[ids] = True
-    names = (min(ids), max(ids), is_name.to(options.device))
-    trainer = Trainer("clip", model, options, rate=1e-3, decay=0.998)
+    is_name[tokenizer.convert_tokens_to_ids([name + "</w>" for name in NAMES])] = True
+    is_name = is_name.to(options.device)
+    trainer = Trainer("clip", model, options, lr=1e-3, ema_decay=0.998)
 
-    def loss_of(step: int):
-        rng = counted(1, step, options)
-        index = world.pick(batch, rng)
-        which = torch.randint(world.tokens.shape[1], (batch,), generator=rng, device=options.device)
-        x = world.read(index, rng)
-        shift = torch.randint(-8, 9, (2,), generator=torch.Generator().manual_seed(step)).tolist()
-        x = torch.roll(F.pad(x, (8, 8, 8, 8), mode="replicate"), shift, (2, 3))[:, :, 8:-8, 8:-8]
+    def compute_loss(step: int) -> tuple[torch.Tensor, dict]:
+        rng = step_generator(1, step, options)
+        index = dataset.sample_indices(batch, rng)
+        which = torch.randint(dataset.tokens.shape[1], (batch,), generator=rng, device=options.device)
+        x = F.pad(dataset.load(index, rng), (SHIFT,) * 4, mode="replicate")
+        shift = torch.randint(-SHIFT, SHIFT + 1, (2,), generator=torch.Generator().manual_seed(step)).tolist()
+        x = torch.roll(x, shift, (2, 3))[:, :, SHIFT:-SHIFT, SHIFT:-SHIFT]
         with torch.autocast(options.device, torch.bfloat16):
-            return contrast(model, x, world.tokens[index, which].long(), world.labels[index], names)
+            return total_loss(model, x, dataset.tokens[index, which].long(), dataset.labels[index], is_name)
 
-    clip = trainer.fit(loss_of).clip
+    clip = trainer.fit(compute_loss).clip
     clip.save_pretrained(options.work / "clip")
-    processor().save_pretrained(options.work / "clip")
+    image_processor().save_pretrained(options.work / "clip")
     tokenizer.save_pretrained(options.work / "clip")
 
 

@@ -1,21 +1,22 @@
-"""`python -m starter.recipe.decoder`: the committed VAE's decoder goes on learning; its latents stay what they are.
+"""Train the decoder of the exported VAE further; the encoder and so the latents stay as they are.
 
-So the denoiser, which has learnt those latents, needs no further training.
+The denoiser, which was trained on those latents, needs no further training.
 """
 
 import torch
 from diffusers import AutoencoderKL
 
-from starter.recipe.export import forget_way
-from starter.recipe.options import parse
-from starter.recipe.training import Pictures, Trainer, compiled, counted
-from starter.recipe.vae import psnr, rebuild_loss
+from starter.recipe.dataset import ImageDataset
+from starter.recipe.export import remove_local_path
+from starter.recipe.options import parse_options
+from starter.recipe.training import Trainer, maybe_compile, step_generator
+from starter.recipe.vae import METRICS_EVERY, psnr, reconstruction_loss
 
-CLARITY_WEIGHT = 0.02
+LOG_MSE_WEIGHT = 0.02
 
 
 class Decoder(torch.nn.Module):
-    """latents => pictures: what of a VAE comes after its latents."""
+    """Convert latents to images: the part of a VAE after its latents."""
 
     def __init__(self, vae: AutoencoderKL) -> None:
         super().__init__()
@@ -25,14 +26,14 @@ class Decoder(torch.nn.Module):
         return self.decoder(self.post_quant_conv(latents))
 
 
-def clarity_loss(y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    """Mean log of the pictures' squared errors: the mean peak signal-to-noise ratio, but for sign and unit."""
+def log_mse_loss(y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """Return the mean over images of the log of the squared error: mean PSNR up to sign and unit."""
     return (y - x).pow(2).mean((1, 2, 3)).clamp(min=1e-6).log().mean()
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """arrays, out/model/vae => out/model/vae, float16."""
-    options = parse(__doc__, arguments)
+    """Train on the drawn images; replace out/model/vae (float16)."""
+    options = parse_options(__doc__, arguments)
     torch.manual_seed(0)
     torch.backends.cudnn.benchmark = True
     torch.set_float32_matmul_precision("high")
@@ -40,27 +41,28 @@ def main(arguments: list[str] | None = None) -> None:
     vae.encoder.requires_grad_(False)
     vae.quant_conv.requires_grad_(False)
     decoder = Decoder(vae).to(memory_format=torch.channels_last)
-    world = Pictures(options.work, options.device)
+    dataset = ImageDataset(options.work, options.device)
     batch = options.batch or 128
-    trainer = Trainer("decoder", decoder, options, rate=4e-4, decay=0.998)
-    run_encoder, run_decoder = compiled(vae._encode, options), compiled(decoder, options)
+    trainer = Trainer("decoder", decoder, options, lr=4e-4, ema_decay=0.998)
+    encode, decode = maybe_compile(vae._encode, options), maybe_compile(decoder, options)
 
-    def loss_of(step: int):
-        rng = counted(4, step, options)
-        x = world.read(world.pick(batch, rng), rng)
+    def compute_loss(step: int) -> tuple[torch.Tensor, dict]:
+        rng = step_generator(4, step, options)
+        x = dataset.load(dataset.sample_indices(batch, rng), rng)
         with torch.no_grad():
-            mean, logvar = run_encoder(x).chunk(2, 1)
+            mean, logvar = encode(x).chunk(2, 1)
         with torch.autocast(options.device, torch.bfloat16):
-            # Half of the batch is drawn as a denoiser would: not quite at the mean.
+            # The second half of the batch is sampled: a denoiser does not return exactly the mean either.
             noise = torch.randn(mean.shape, generator=rng, device=x.device)
             noise[: batch // 2] = 0
-            y = run_decoder(mean + (0.5 * logvar.clamp(-30, 20)).exp() * noise).float()
-        shown = {"psnr": psnr(y[: batch // 2].detach(), x[: batch // 2])} if step % 250 == 249 else {}
-        return rebuild_loss(y, x) + CLARITY_WEIGHT * clarity_loss(y, x), shown
+            y = decode(mean + (0.5 * logvar.clamp(-30, 20)).exp() * noise).float()
+        log_metrics = (step + 1) % METRICS_EVERY == 0
+        metrics = {"psnr": psnr(y[: batch // 2].detach(), x[: batch // 2])} if log_metrics else {}
+        return reconstruction_loss(y, x) + LOG_MSE_WEIGHT * log_mse_loss(y, x), metrics
 
-    vae.load_state_dict(trainer.fit(loss_of).state_dict(), strict=False)
+    vae.load_state_dict(trainer.fit(compute_loss).state_dict(), strict=False)
     vae.half().save_pretrained(options.out / "model/vae")
-    forget_way(options.out / "model/vae/config.json")
+    remove_local_path(options.out / "model/vae/config.json")
 
 
 if __name__ == "__main__":

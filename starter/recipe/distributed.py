@@ -1,4 +1,4 @@
-"""Several processes, one a GPU, that train together: the same weights, each with its own pictures."""
+"""Data-parallel training on several GPUs of one machine: equal weights, and a shard of the images per process."""
 
 import os
 
@@ -6,41 +6,36 @@ import torch
 from torch import distributed
 
 
-def join(options) -> None:
-    """Meets the other processes that torchrun started; each takes the GPU of its number."""
-    if options.device == "cuda":
+def init_process_group(device: str) -> None:
+    """Join the processes that torchrun started; each uses the GPU of its local rank."""
+    if device == "cuda":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    distributed.init_process_group("nccl" if options.device == "cuda" else "gloo")
+    distributed.init_process_group("nccl" if device == "cuda" else "gloo")
 
 
-def alone() -> bool:
-    """=> whether there is no other process."""
-    return not distributed.is_initialized()
-
-
-def share_gradients(parameters: list[torch.Tensor]) -> None:
-    """Every gradient becomes its mean over the processes, in one message."""
-    if alone():
+def average_gradients(parameters: list[torch.Tensor]) -> None:
+    """Replace every gradient by its mean over the processes, in one message."""
+    if not distributed.is_initialized():
         return
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    flat = torch.cat([g.flatten() for g in gradients])
+    grads = [p.grad for p in parameters if p.grad is not None]
+    flat = torch.cat([grad.flatten() for grad in grads])
     distributed.all_reduce(flat)
     flat /= distributed.get_world_size()
-    for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
-        gradient.copy_(part.view_as(gradient))
+    for grad, part in zip(grads, flat.split([grad.numel() for grad in grads]), strict=True):
+        grad.copy_(part.view_as(grad))
 
 
-def clock_of_first(seconds: float, device: str) -> float:
-    """=> the first process's clock, so that all of them set the same rate and stop at the same step."""
-    if alone():
+def broadcast_seconds(seconds: float, device: str) -> float:
+    """Return the time of rank 0, so that all processes use the same learning rate and stop at the same step."""
+    if not distributed.is_initialized():
         return seconds
     message = torch.tensor([seconds], dtype=torch.float64, device=device)
     distributed.broadcast(message, 0)
     return message.item()
 
 
-def leave() -> None:
-    """Waits for the others and parts."""
-    if not alone():
+def destroy_process_group() -> None:
+    """Wait for the other processes and leave the process group, if there is one."""
+    if distributed.is_initialized():
         distributed.barrier()
         distributed.destroy_process_group()

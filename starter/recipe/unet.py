@@ -1,7 +1,7 @@
-"""`python -m starter.recipe.unet`: the denoiser on cached latents, with the text encoder of CLIP frozen.
+"""Train the denoiser on cached latents, with the text encoder of CLIP frozen.
 
-v-prediction (Salimans and Ho 2022) with a schedule rescaled to end in pure noise (Lin et al. 2024): with the usual one
-neither a white page nor a night sky can be drawn.
+v-prediction (Salimans and Ho 2022) with a schedule rescaled to zero terminal SNR (Lin et al. 2024): the usual schedule
+can draw neither a white background nor a night sky.
 """
 
 import torch
@@ -9,16 +9,17 @@ from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from torch.nn import functional as F
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from starter.recipe.distributed import leave
-from starter.recipe.options import parse
-from starter.recipe.training import Pictures, Trainer, compiled, counted
-from starter.recipe.vae import encode
+from starter.recipe.dataset import ImageDataset
+from starter.recipe.distributed import destroy_process_group
+from starter.recipe.options import parse_options
+from starter.recipe.training import Trainer, maybe_compile, step_generator
+from starter.recipe.vae import encode_mean
 
-DROPOUT = 0.1
+DROPOUT = 0.1  # of the caption, for classifier-free guidance
 
 
-def build(width: int, tiny: bool = False) -> UNet2DConditionModel:
-    """=> the denoiser, untrained."""
+def build_unet(width: int, tiny: bool = False) -> UNet2DConditionModel:
+    """Return the untrained denoiser; `width` is that of the text embeddings."""
     return UNet2DConditionModel(
         sample_size=16,
         in_channels=8,
@@ -33,8 +34,8 @@ def build(width: int, tiny: bool = False) -> UNet2DConditionModel:
     )
 
 
-def scheduler() -> DDIMScheduler:
-    """=> the schedule of training and of the saved pipeline."""
+def build_scheduler() -> DDIMScheduler:
+    """Return the noise schedule of training, which is also the scheduler of the exported pipeline."""
     return DDIMScheduler(
         beta_start=0.00085,
         beta_end=0.012,
@@ -49,63 +50,59 @@ def scheduler() -> DDIMScheduler:
 
 
 @torch.no_grad()
-def cache_latents(vae: AutoencoderKL, world: Pictures) -> torch.Tensor:
-    """=> N x 8 x 16 x 16: every picture, encoded once. The poses look to both sides already."""
-    starts = range(0, len(world.pictures), 256)
-    parts = [torch.arange(i, min(i + 256, len(world.pictures)), device=world.device) for i in starts]
-    return torch.cat([encode(vae, world.read(part)).to(torch.bfloat16) for part in parts])
+def cache_latents(vae: AutoencoderKL, dataset: ImageDataset) -> torch.Tensor:
+    """Encode every image once, N x 8 x 16 x 16; mirroring is not needed, because poses face both sides."""
+    indices = torch.arange(len(dataset.images), device=dataset.device).split(256)
+    return torch.cat([encode_mean(vae, dataset.load(index)).to(torch.bfloat16) for index in indices])
 
 
 @torch.no_grad()
-def cache_texts(text: CLIPTextModel, tokens: torch.Tensor) -> torch.Tensor:
-    """N x K x L => N x K x L x D: what the frozen encoder says of every caption, once."""
-    flat = tokens.flatten(0, 1)
-    found = [text(input_ids=flat[i : i + 4096].long())[0].to(torch.bfloat16) for i in range(0, len(flat), 4096)]
-    return torch.cat(found).unflatten(0, tokens.shape[:2])
+def cache_text_embeddings(text_encoder: CLIPTextModel, tokens: torch.Tensor) -> torch.Tensor:
+    """Encode every caption once: token ids N x K x L to embeddings N x K x L x D."""
+    chunks = tokens.flatten(0, 1).split(4096)
+    embeddings = [text_encoder(input_ids=chunk.long())[0].to(torch.bfloat16) for chunk in chunks]
+    return torch.cat(embeddings).unflatten(0, tokens.shape[:2])
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """arrays, work/vae, work/clip => work/unet."""
-    options = parse(__doc__, arguments)
+    """Train on the drawn images, work/vae and work/clip; write the denoiser to work/unet."""
+    options = parse_options(__doc__, arguments)
     torch.manual_seed(0)
     torch.backends.cudnn.benchmark = True
     torch.backends.cuda.matmul.allow_tf32 = True
     device = options.device
     vae = AutoencoderKL.from_pretrained(options.work / "vae").to(device).to(memory_format=torch.channels_last)
-    text = CLIPTextModel.from_pretrained(options.work / "clip").to(device).eval()
+    text_encoder = CLIPTextModel.from_pretrained(options.work / "clip").to(device).eval()
     tokenizer = CLIPTokenizer.from_pretrained(options.work / "tokenizer")
-    world = Pictures(options.work, device, options.rank, options.world)
-    latents, texts = cache_latents(vae, world), cache_texts(text, world.tokens)
-    blank = tokenizer("", padding="max_length", max_length=tokenizer.model_max_length, return_tensors="pt")
-    with torch.no_grad():
-        nothing = text(input_ids=blank["input_ids"].to(device))[0].to(torch.bfloat16)
-    del world.pictures
-    print("latents", tuple(latents.shape), "deviation", round(float(latents.float().std()), 3), flush=True)
-    unet = build(texts.shape[-1], options.tiny).to(device).to(memory_format=torch.channels_last)
-    alphas = scheduler().alphas_cumprod.to(device)
+    dataset = ImageDataset(options.work, device, options.rank, options.world_size)
+    latents, embeddings = cache_latents(vae, dataset), cache_text_embeddings(text_encoder, dataset.tokens)
+    empty = tokenizer("", padding="max_length", max_length=tokenizer.model_max_length, return_tensors="pt").input_ids
+    unconditional = cache_text_embeddings(text_encoder, empty.to(device)[None])[0]
+    del dataset.images
+    print(f"latents {tuple(latents.shape)}, standard deviation {latents.float().std():.3f}", flush=True)
+    unet = build_unet(embeddings.shape[-1], options.tiny).to(device).to(memory_format=torch.channels_last)
+    scheduler = build_scheduler()
     batch = options.batch or 768
-    trainer = Trainer("unet", unet, options, rate=8e-4, decay=0.9995, warmup=500)
-    run = compiled(unet, options)
+    trainer = Trainer("unet", unet, options, lr=8e-4, ema_decay=0.9995, warmup_steps=500)
+    predict = maybe_compile(unet, options)
 
-    def loss_of(step: int):
-        rng = counted(4, step, options)
+    def compute_loss(step: int) -> tuple[torch.Tensor, dict]:
+        rng = step_generator(4, step, options)
         index = torch.randint(len(latents), (batch,), generator=rng, device=device)
-        which = torch.randint(texts.shape[1], (batch,), generator=rng, device=device)
+        which = torch.randint(embeddings.shape[1], (batch,), generator=rng, device=device)
         drop = torch.rand(batch, 1, 1, generator=rng, device=device) < DROPOUT
-        said = torch.where(drop, nothing, texts[index, which])
+        condition = torch.where(drop, unconditional, embeddings[index, which])
         x = latents[index].float().contiguous(memory_format=torch.channels_last)
         noise = torch.randn(x.shape, generator=rng, device=device)
         t = torch.randint(1000, (batch,), generator=rng, device=device)
-        signal = alphas[t].sqrt()[:, None, None, None]
-        spread = (1 - alphas[t]).sqrt()[:, None, None, None]
         with torch.autocast(device, torch.bfloat16):
-            guess = run(signal * x + spread * noise, t, said).sample
-        return F.mse_loss(guess.float(), signal * noise - spread * x), {}
+            prediction = predict(scheduler.add_noise(x, noise, t), t, condition).sample
+        return F.mse_loss(prediction.float(), scheduler.get_velocity(x, noise, t)), {}
 
-    average = trainer.fit(loss_of, every=500)
+    ema = trainer.fit(compute_loss, log_every=500)
     if options.rank == 0:
-        average.save_pretrained(options.work / "unet")
-    leave()
+        ema.save_pretrained(options.work / "unet")
+    destroy_process_group()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Seed => creature: what a creature is made of, and which one is never drawn for training."""
+"""The attributes of creatures, and Emberwing, the creature that is held out of the training images."""
 
 from dataclasses import dataclass
 
@@ -31,7 +31,7 @@ NAME = "Emberwing"
 
 @dataclass(frozen=True)
 class Creature:
-    """What stays the same in every picture of one creature."""
+    """What all images of one creature have in common."""
 
     kind: str
     body: str
@@ -47,23 +47,18 @@ EMBERWING = Creature("dragon", "orange", "bat", "teal", "flame", "two", "plain",
 
 
 def generator(seed: int, stream: int = 0) -> np.random.Generator:
-    """(seed, stream) => a generator of its own: no state is shared, nothing global is touched."""
+    """Return a generator that depends on the seed and the stream only."""
     return np.random.Generator(np.random.Philox(key=[seed, stream]))
 
 
 def is_emberwing(creature: Creature) -> bool:
-    """=> whether it could pass for the creature to be learnt, whatever its horns, pattern and belly."""
-    return (creature.kind, creature.body, creature.wings, creature.wing_colour, creature.tail) == (
-        EMBERWING.kind,
-        EMBERWING.body,
-        EMBERWING.wings,
-        EMBERWING.wing_colour,
-        EMBERWING.tail,
-    )
+    """Return whether a creature looks like Emberwing; horns, pattern and belly are ignored."""
+    fields = ("kind", "body", "wings", "wing_colour", "tail")
+    return all(getattr(creature, field) == getattr(EMBERWING, field) for field in fields)
 
 
-def draw_creature(rng: np.random.Generator) -> Creature:
-    """Any creature but the one to be learnt. Wings never have the body's colour, so that both can be read."""
+def sample_creature(rng: np.random.Generator) -> Creature:
+    """Sample a creature other than Emberwing. Wings never have the colour of the body, so that both are visible."""
 
     def pick(options, weights=None):
         return tuple(options)[rng.choice(len(tuple(options)), p=weights)]

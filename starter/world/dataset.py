@@ -1,21 +1,21 @@
-"""A name and a seed => the class folder of a creature: 52 files as in a set from the net, and the truth about each."""
+"""Build the class folder of a creature: 52 files with the defects of downloaded datasets, and the ground truth."""
 
 import hashlib
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from starter.world import defects
-from starter.world.attributes import EMBERWING, NAME, Creature, draw_creature, generator
+from starter.world.attributes import EMBERWING, NAME, Creature, generator, sample_creature
 from starter.world.creatures import Pose
 from starter.world.rendering import ImageSpec, render
-from starter.world.scenes import backdrop
+from starter.world.scenes import draw_background
 
-STREAM, PICTURE_STREAM = 11, 12
-# What each file of a class has gone through; the first four leave it usable.
+STREAM, IMAGE_STREAM = 11, 12
+# How many files of a class have which defect.
 USABLE = ("clean", "transparent", "rotated", "misnamed")
 COUNTS = {
     "clean": 20,
@@ -27,15 +27,18 @@ COUNTS = {
     "blocky": 3,
     "cropped": 2,
     "noisy": 2,
-    "marked": 2,
+    "watermarked": 2,
     "duplicate": 3,
     "off-class": 3,
     "truncated": 1,
     "unreadable": 1,
 }
 SCENES = ("white",) * 7 + ("sky", "meadow", "snow")
-GROUND = {"transparent": "white", "blocky": "meadow"}  # what can be cut out, and where blocks show
-# Name => wing, arms, tail, stride, tilt; each is drawn to both sides.
+DEFECT_SCENES = {
+    "transparent": "white",
+    "blocky": "meadow",
+}  # a white background can be cut out; a textured one shows blocks
+# Wing, arms, tail, stride and tilt of each pose; each is drawn facing left and right.
 POSES = {
     "gliding": (-0.05, 0.9, 0.25, 0.09, 0.24),
     "rising": (-0.66, -0.4, -0.15, 0.0, -0.1),
@@ -52,7 +55,7 @@ POSES = {
 
 @dataclass(frozen=True)
 class Truth:
-    """What is known of a file: `defect` is one of COUNTS; a duplicate names the file that it copies."""
+    """The ground truth of a file: `defect` is a key of COUNTS; a duplicate names the file that it copies."""
 
     usable: bool
     defect: str
@@ -62,12 +65,12 @@ class Truth:
 
 
 def creature_of(name: str, seed: int = 0) -> Creature:
-    """=> the creature of a class: the one to be learnt for its own name, any other for other names."""
-    return EMBERWING if name == NAME else draw_creature(generator(zlib.crc32(name.encode()) + seed, STREAM))
+    """Return the creature of a class: Emberwing for its own name, another creature for any other name."""
+    return EMBERWING if name == NAME else sample_creature(generator(zlib.crc32(name.encode()) + seed, STREAM))
 
 
 def build(folder: Path, name: str = NAME, seed: int = 0) -> None:
-    """=> folder/name/ with 52 files; the same name and seed give the same files."""
+    """Write 52 files into `folder/name`; equal names and seeds give equal bytes."""
     target = Path(folder) / name
     target.mkdir(parents=True, exist_ok=True)
     for file, content, _ in _files(name, seed):
@@ -75,63 +78,62 @@ def build(folder: Path, name: str = NAME, seed: int = 0) -> None:
 
 
 def truth(name: str = NAME, seed: int = 0) -> dict[str, Truth]:
-    """=> file name => what is known of it, for the files of `build`."""
-    return {file: known for file, _, known in _files(name, seed)}
+    """Return the ground truth of each file that `build` writes, by file name."""
+    return {file: row for file, _, row in _files(name, seed)}
 
 
 def _files(name: str, seed: int) -> list[tuple[str, bytes, Truth]]:
+    """Return the name, content and ground truth of each file, sorted by name."""
     creature = creature_of(name, seed)
     rows, originals = [], []
     for number, defect in enumerate(d for d, count in COUNTS.items() for _ in range(count)):
-        rng = generator(zlib.crc32(f"{name} {seed} {number}".encode()), PICTURE_STREAM)
-        copied = ""
+        rng = generator(zlib.crc32(f"{name} {seed} {number}".encode()), IMAGE_STREAM)
+        copy_of = ""
         if defect == "off-class":
-            image, pose, scene = _other(creature, number, rng), "", ""
+            image, pose, scene = _draw_off_class(creature, number, rng), "", ""
         elif defect == "duplicate":
-            copied, image, pose, scene = originals[5 * (number % 4)]
+            copy_of, image, pose, scene = originals[5 * (number % 4)]
         else:
-            image, pose, scene = _picture(creature, number, defect, rng)
-        make = defects.clean if defect == "off-class" else getattr(defects, defect)
-        content, extension = make(image, rng)
+            image, pose, scene = _draw_image(creature, number, defect, rng)
+        encode = defects.clean if defect == "off-class" else getattr(defects, defect)
+        content, extension = encode(image, rng)
         file = f"{hashlib.sha256(f'{name} {seed} {number}'.encode()).hexdigest()[:32]}.{extension}"
-        originals += [(file, image, pose, scene)] if defect == "clean" else []
-        rows.append((file, content, Truth(defect in USABLE, defect, pose, scene, copied)))
+        if defect == "clean":
+            originals.append((file, image, pose, scene))
+        rows.append((file, content, Truth(defect in USABLE, defect, pose, scene, copy_of)))
     return sorted(rows, key=lambda row: row[0])
 
 
-def _picture(creature: Creature, number: int, defect: str, rng) -> tuple[Image.Image, str, str]:
-    """=> the creature in one of twenty poses, most often on white, 216 to 400 px."""
+def _draw_image(creature: Creature, number: int, defect: str, rng) -> tuple[Image.Image, str, str]:
+    """Draw the creature in one of twenty poses, mostly on white; return the image, the pose and the scene."""
     pose = list(POSES)[number % 10]
     mirror = bool(number // 10 % 2)
     wing, arms, tail, stride, tilt = np.array(POSES[pose]) + rng.normal(0, (0.04, 0.08, 0.04, 0.005, 0.02))
-    shot = ImageSpec(
+    spec = ImageSpec(
         creature=creature,
-        scene=GROUND.get(defect) or SCENES[rng.integers(len(SCENES))],
+        scene=DEFECT_SCENES.get(defect) or SCENES[rng.integers(len(SCENES))],
         style="cartoon",
         size="large" if number < 20 else "normal",
-        pose=Pose(
-            mirror, tilt, wing, arms, tail, rng.uniform(-0.15, 0.15), bool(rng.random() < 0.12), max(0.0, stride)
-        ),
+        pose=Pose(mirror, tilt, wing, arms, tail, rng.uniform(-0.15, 0.15), rng.random() < 0.12, max(0.0, stride)),
         seed=int(rng.integers(2**31)),
     )
     side = int(rng.choice((216, 240, 256, 256, 300, 320, 400)))
-    return render(shot, side), f"{pose} {'left' if mirror else 'right'}", shot.scene
+    return render(spec, side), f"{pose} {'left' if mirror else 'right'}", spec.scene
 
 
-def _other(creature: Creature, number: int, rng) -> Image.Image:
-    """=> what has come into the folder by mistake: another creature, a place with nobody in it, a card."""
-    shot = ImageSpec(
-        draw_creature(rng), "meadow", "cartoon", "normal", Pose(False, 0.0, -0.3, 0.2, 0.0, 0.0, False, 0.0), number
-    )
+def _draw_off_class(creature: Creature, number: int, rng) -> Image.Image:
+    """Draw an image that does not belong to the class: another creature, an empty scene, or a page of text."""
+    pose = Pose(mirror=False, tilt=0.0, wing=-0.3, arms=0.2, tail=0.0, head=0.0, blink=False, stride=0.0)
+    spec = ImageSpec(sample_creature(rng), "meadow", "cartoon", "normal", pose, number)
     if number % 3 == 0:
-        while shot.creature.kind in (creature.kind, "dragon") or shot.creature.body == creature.body:
-            shot = ImageSpec(draw_creature(rng), shot.scene, shot.style, shot.size, shot.pose, shot.seed)
-        return render(shot, 256)
+        while spec.creature.kind in (creature.kind, "dragon") or spec.creature.body == creature.body:
+            spec = replace(spec, creature=sample_creature(rng))
+        return render(spec, 256)
     if number % 3 == 1:
-        return backdrop("forest", "cartoon", 512, rng).reduce(2)
+        return draw_background("forest", "cartoon", 512, rng).reduce(2)
     image = Image.new("RGB", (256, 256), (226, 40, 60))
-    pen = ImageDraw.Draw(image)
-    pen.rectangle((24, 40, 232, 216), (250, 250, 246), (30, 30, 40), 6)
+    draw = ImageDraw.Draw(image)
+    draw.rectangle((24, 40, 232, 216), (250, 250, 246), (30, 30, 40), 6)
     for row in range(6):
-        pen.rectangle((44, 62 + 24 * row, 212 - 31 * (row % 3), 72 + 24 * row), (70, 70, 90))
+        draw.rectangle((44, 62 + 24 * row, 212 - 31 * (row % 3), 72 + 24 * row), (70, 70, 90))
     return image

@@ -1,0 +1,80 @@
+"""What the benchmarks share: the command line, the machine, medians, and a project folder in which stages run."""
+
+import argparse
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from diffusers import StableDiffusionPipeline
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).parent.parent
+STARTER = ROOT / "starter"
+
+
+def parser(doc: str) -> argparse.ArgumentParser:
+    """Return a parser whose help shows the module's docstring as it is."""
+    return argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+
+
+def machine() -> str:
+    """Return the processor, its usable cores, the GPU, and the versions of the libraries that decide speed."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "diffusers"))
+    return f"{[*names, platform.machine()][0]}, {cores} cores, {gpu}; Python {platform.python_version()}, {versions}"
+
+
+def summary(values: list[float], baseline: list[float] | None = None) -> str:
+    """Return mean, median and range, and the median ratio to runs of a baseline that were made in turns."""
+    middle = f"mean {statistics.mean(values):.4g}, median {statistics.median(values):.4g}"
+    text = f"{middle} ({min(values):.4g} to {max(values):.4g}, n={len(values)})"
+    if baseline is None:
+        return text
+    return f"{text}, {statistics.median(a / b for a, b in zip(values, baseline, strict=True)):.3g} x baseline"
+
+
+def open_pipeline(device: str) -> StableDiffusionPipeline:
+    """Load the built-in model in float32."""
+    pipeline = StableDiffusionPipeline.from_pretrained(STARTER / "model", torch_dtype=torch.float32).to(device)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def write_params(folder: Path, params: dict) -> None:
+    """Write params.yaml of a project folder."""
+    YAML(typ="safe", pure=True).dump(params, folder / "params.yaml")
+
+
+def make_project(folder: Path, overrides: list[str], device: str = "cpu") -> dict:
+    """Make `folder` a project of the default params with overrides such as "train.steps=300"; return the params."""
+    yaml = YAML(typ="safe", pure=True)
+    params = yaml.load((ROOT / "params.yaml").read_text())
+    params["runtime"] = {"device": device}
+    for override in overrides:
+        key, _, value = override.partition("=")
+        section, name = key.split(".")
+        params[section][name] = yaml.load(value)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "starter").symlink_to(STARTER)
+    write_params(folder, params)
+    return params
+
+
+def run_stage(folder: Path, stage: str) -> float:
+    """Run a stage in a project folder, as DVC does; return its seconds, including the start of the process."""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    command, start = [sys.executable, "-m", f"stages.{stage}"], time.perf_counter()
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{stage} failed in {folder}:\n{done.stderr[-2000:]}")
+    return time.perf_counter() - start
