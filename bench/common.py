@@ -34,13 +34,10 @@ def machine() -> str:
     return f"{[*names, platform.machine()][0]}, {cores} cores, {gpu}; Python {platform.python_version()}, {versions}"
 
 
-def summary(values: list[float], baseline: list[float] | None = None) -> str:
-    """Return mean, median and range, and the median ratio to runs of a baseline that were made in turns."""
+def summary(values: list[float]) -> str:
+    """Return mean, median and range."""
     middle = f"mean {statistics.mean(values):.4g}, median {statistics.median(values):.4g}"
-    text = f"{middle} ({min(values):.4g} to {max(values):.4g}, n={len(values)})"
-    if baseline is None:
-        return text
-    return f"{text}, {statistics.median(a / b for a, b in zip(values, baseline, strict=True)):.3g} x baseline"
+    return f"{middle} ({min(values):.4g} to {max(values):.4g}, n={len(values)})"
 
 
 def open_pipeline(device: str) -> StableDiffusionPipeline:
@@ -70,11 +67,15 @@ def make_project(folder: Path, overrides: list[str], device: str = "cpu") -> dic
     return params
 
 
+def environment() -> dict[str, str]:
+    """Return an environment in which Python imports this repository from any folder."""
+    return os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+
+
 def run_stage(folder: Path, stage: str) -> float:
     """Run a stage in a project folder, as DVC does; return its seconds, including the start of the process."""
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
     command, start = [sys.executable, "-m", f"stages.{stage}"], time.perf_counter()
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{stage} failed in {folder}:\n{done.stderr[-2000:]}")
     return time.perf_counter() - start

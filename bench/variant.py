@@ -1,6 +1,6 @@
-"""Time our trainer in one variant of `runtime`, in this process: python -m bench.variant VARIANT FOLDER --model MODEL
+"""Time our trainer in one variant of `runtime`: python -m bench.variant VARIANT FOLDER --model MODEL
 
-Prints a row of bench.train as JSON; the variant `profile` prints the time of each kind of GPU kernel before it.
+Prints a row of bench.train as JSON.
 """
 
 import argparse
@@ -8,12 +8,12 @@ import hashlib
 import itertools
 import json
 import time
-from collections import Counter
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
 
+from bench.common import parser
 from stages.common.runtime import Runtime
 from stages.inversion.dataset import curated_images
 from stages.inversion.params import Train
@@ -23,7 +23,6 @@ from stages.models.backbone import open_backbone
 from stages.models.device import DTYPES, configure_torch
 from stages.models.params import Concept, Model
 
-CONCEPT = Concept(placeholder_token="<new>", initializer_token="dragon")
 VARIANTS = {
     "default": {},
     "default, again": {},
@@ -33,93 +32,46 @@ VARIANTS = {
     "not fused": {"fused_kernels": False},
     "compile: regional": {"compile": "regional"},
     "compile: full": {"compile": "full"},
-    "profile": {},
-}
-KINDS = {
-    "attention": ("flash", "fmha", "attention", "softmax", "sdpa"),
-    "convolution": ("conv", "implicit", "dgrad", "fprop", "cudnn", "nhwc"),
-    "matrix product": ("gemm", "cutlass", "cublas", "nvjet", "splitk"),
-    "norm": ("norm", "welford"),
-    "copy": ("memcpy", "memset", "copy", "cat"),
+    "memory_gib: 4": {"memory_gib": 4},
 }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("variant", choices=VARIANTS)
-    parser.add_argument("folder", type=Path, help="a folder with data/curated")
-    parser.add_argument("--model", type=Path, required=True)
-    parser.add_argument("--precision", default="fp16", choices=("no", "fp16", "bf16"))
-    parser.add_argument("--steps", type=int, default=40)
-    args = parser.parse_args()
-    print(json.dumps(measure(args)))
+    options = parser(__doc__)
+    options.add_argument("variant", choices=VARIANTS)
+    options.add_argument("folder", type=Path, help="a folder with data/curated")
+    options.add_argument("--model", type=Path, required=True)
+    options.add_argument("--precision", default="fp16", choices=("no", "fp16", "bf16"))
+    options.add_argument("--steps", type=int, default=40)
+    print(json.dumps(measure(options.parse_args())))
 
 
 def measure(args: argparse.Namespace) -> dict:
     """Train, and return the times of the steps and the peak memory."""
-    runtime = Runtime(**VARIANTS[args.variant])
-    recipe = Train(
-        steps=args.steps,
-        learning_rate=5e-3,
-        mixed_precision=args.precision,
-        validation_every=args.steps,
-        validation_timesteps=2,
-        snapshot_every=0,
-        captions=["a photo of a {}", "the {}"],
-    )
-    start, device = time.monotonic(), configure_torch(runtime)
-    backbone = open_backbone(Model(base=str(args.model)), CONCEPT, device, DTYPES[args.precision])
-    warnings = apply_kernels(backbone, runtime, args.steps)
-    clock = Clock(profiled=args.variant == "profile")
-    images = curated_images(args.folder / "data/curated")
-    accelerator = Accelerator(cpu=device.type == "cpu")
-    state = train(backbone, CONCEPT, recipe, runtime, images, accelerator=accelerator, callbacks=clock).state
-    row = {"steps_ms": [1000 * (b - a) for a, b in itertools.pairwise(clock.times)]}
-    row["note"] = "; ".join([*warnings, f"embedding {hashlib.sha256(state.vectors.numpy().tobytes()).hexdigest()[:8]}"])
-    if device.type == "cuda":
-        row["peak_gib"] = torch.cuda.max_memory_allocated() / 2**30
-    return row | {"total_s": time.monotonic() - start}
+    start, runtime = time.monotonic(), Runtime(**VARIANTS[args.variant])
+    device, concept = configure_torch(runtime), Concept(placeholder_token="<new>", initializer_token="dragon")
+    intervals = {"validation_every": args.steps, "validation_timesteps": 2, "snapshot_every": 0}
+    recipe = Train(steps=args.steps, learning_rate=5e-3, mixed_precision=args.precision, **intervals)
+    backbone = open_backbone(Model(base=str(args.model)), concept, device, DTYPES[args.precision])
+    warnings, clock = apply_kernels(backbone, runtime, args.steps), Clock()
+    images, accelerator = curated_images(args.folder / "data/curated"), Accelerator(cpu=device.type == "cpu")
+    state = train(backbone, concept, recipe, runtime, images, accelerator=accelerator, callbacks=clock).state
+    note = "; ".join([*warnings, f"embedding {hashlib.sha256(state.vectors.numpy().tobytes()).hexdigest()[:8]}"])
+    steps = [1000 * (b - a) for a, b in itertools.pairwise(clock.times)]
+    peak = torch.cuda.max_memory_allocated() / 2**30 if device.type == "cuda" else 0
+    return {"steps_ms": steps, "peak_gib": peak, "total_s": time.monotonic() - start, "note": note}
 
 
 class Clock:
-    """Callbacks that record the time of every step; optionally with a profile of five of them."""
+    """Callbacks that record the time of every step."""
 
-    def __init__(self, profiled: bool) -> None:
+    def __init__(self) -> None:
         self.times: list[float] = []
-        self._profiler = torch.profiler.profile() if profiled else None
+        self.checkpoint_due = self.stop_requested = self.flush = lambda: False
 
     def log(self, step: int, **values: float) -> None:
-        if "loss" not in values:
-            return
-        self.times.append(time.perf_counter())
-        if self._profiler and step == 10:
-            self._profiler.start()
-        if self._profiler and step == 15:
-            torch.cuda.synchronize()
-            self._profiler.stop()
-            print_profile(self._profiler, steps=5)
-
-    def checkpoint_due(self) -> bool:
-        return False
-
-    def stop_requested(self) -> bool:
-        return False
-
-    def flush(self) -> None:
-        pass
-
-
-def print_profile(profiler: torch.profiler.profile, steps: int) -> None:
-    """Print the milliseconds a step that the GPU spends in each kind of kernel."""
-    kinds = Counter()
-    for event in profiler.events():
-        if event.device_type == torch.autograd.DeviceType.CUDA:
-            name = event.name.lower()
-            kind = next(
-                (kind for kind, parts in KINDS.items() if any(p in name for p in parts)), "elementwise and other"
-            )
-            kinds[kind] += event.self_device_time_total / 1000 / steps
-    print("; ".join(f"{kind} {milliseconds:.1f} ms" for kind, milliseconds in kinds.most_common()))
+        if "loss" in values:
+            self.times.append(time.perf_counter())
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ import tempfile
 from pathlib import Path
 
 import torch
-from diffusers.utils import make_image_grid
 from PIL import Image
 from transformers import CLIPModel, CLIPProcessor
 
@@ -104,7 +103,6 @@ def main() -> None:
     options.add_argument("--seeds", type=int, default=5)
     options.add_argument("--images", type=int, default=6, help="renders per prompt")
     options.add_argument("--device", default="cpu")
-    options.add_argument("--grid", type=Path, help="file for the renders of the initializer token and of seed 0")
     options.add_argument("--set", nargs="*", default=[], help="params to override, such as train.steps=300")
     args = options.parse_args()
     print(f"{machine()}, device {args.device}")
@@ -116,8 +114,8 @@ def main() -> None:
         holdout, training = (curated_images(project, part) for part in ("holdout", "train"))
         pipeline, evaluator = open_pipeline(args.device), Evaluator(args.device, holdout)
         placeholder, initializer = (params["concept"][key] for key in ("placeholder_token", "initializer_token"))
-        baseline_renders = render_prompts(pipeline, initializer, params["render"], args.images)
-        baseline, real = evaluator.evaluate(baseline_renders), evaluator.similarity(training)
+        renders = render_prompts(pipeline, initializer, params["render"], args.images)
+        baseline, real = evaluator.evaluate(renders), evaluator.similarity(training)
         print(f"training images: similarity {real:.4g}\n{initializer}: {describe(baseline)}", flush=True)
         for seed in range(args.seeds):
             trained = train(project, params, seed)
@@ -125,8 +123,6 @@ def main() -> None:
                 pipeline.unload_textual_inversion(placeholder)
             pipeline.load_textual_inversion(project / "data/embedding/learned_embeds.safetensors")
             renders = render_prompts(pipeline, placeholder, params["render"], args.images)
-            if args.grid and seed == 0:
-                make_image_grid([*baseline_renders, *renders], 2 * len(PROMPTS), args.images).save(args.grid)
             result = evaluator.evaluate(renders)
             share = (result["similarity"] - baseline["similarity"]) / (real - baseline["similarity"])
             following = result["scene"] / baseline["scene"]

@@ -36,7 +36,7 @@ def loading(source: str, key: str, part: str = "") -> Iterator[None]:
     """Turn the exceptions of a library that loads `part` of `source` into a UserError that names the param `key`."""
     try:
         yield
-    except (OSError, ValueError, TypeError, KeyError, SafetensorError) as error:
+    except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
         folder = Path(source) / part
         pickled = [file for pattern in PICKLED for file in folder.glob(pattern)]
         if pickled and not [*folder.glob("*.safetensors")]:
