@@ -47,16 +47,23 @@ def test_param_reruns_what_it_affects_and_setting_it_back_runs_nothing(
 
 def test_forced_run_in_another_folder_has_the_same_hashes(repository: Path, tmp_path: Path):
     there = tmp_path / "elsewhere"
-    shutil.copytree(repository, there, ignore=shutil.ignore_patterns("cache", "tmp", ".scratch", ".storage"))
+    shutil.copytree(repository, there, ignore=shutil.ignore_patterns("cache", "tmp", ".scratch"))
     assert project.repro(there, "-f", "--no-run-cache") == ALL
     assert project.hashes(there) == project.hashes(repository)
 
 
-def test_second_clone_pulls_and_runs_only_what_a_change_affects(repository: Path, tmp_path: Path):
+def share(repository: Path) -> None:
+    """Add a default remote, as the README says, and push everything to it."""
+    project.run(repository, "dvc", "remote", "add", "-f", "-d", "storage", str(repository.parent / "storage"))
+    if project.git(repository, "status", "--porcelain"):
+        project.commit(repository, "share")
     project.run(repository, "dvc", "push", "-q", "--run-cache")
+
+
+def test_second_clone_pulls_and_runs_only_what_a_change_affects(repository: Path, tmp_path: Path):
+    share(repository)
     clone = tmp_path / "clone"
     project.git(repository, "clone", "-q", str(repository), str(clone))
-    project.run(clone, "dvc", "remote", "modify", "--local", "storage", "url", str(repository / ".storage"))
     project.run(clone, "dvc", "pull", "-q", "--run-cache")
     assert project.repro(clone) == []
     for path in project.hashes(repository):
@@ -70,6 +77,8 @@ def test_clone_has_the_metrics_without_pulling_and_artifacts_get_the_embedding(r
     project.git(repository, "clone", "-q", str(repository), str(clone))
     assert "validation_loss_relative" in project.run(clone, "dvc", "metrics", "show")
     assert not (clone / "data" / "embedding").exists()
+    share(repository)
+    project.git(repository, "tag", "-a", "embedding@v1.0.0", "-m", "First version")  # what `gto register` does
     project.run(tmp_path, "dvc", "artifacts", "get", str(repository), "embedding", "-o", "embedding.safetensors")
     original = repository / "data" / "embedding" / "learned_embeds.safetensors"
     assert (tmp_path / "embedding.safetensors").read_bytes() == original.read_bytes()
