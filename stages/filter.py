@@ -4,7 +4,7 @@ from pathlib import Path
 
 from stages.common.params import load
 from stages.common.stage import stage
-from stages.images.quality.sift import sift
+from stages.images.quality.manifest import sift
 
 RAW = Path("data/raw")
 MANIFEST = Path("data/manifest.csv")

@@ -13,11 +13,11 @@ from selenium.webdriver.remote.webdriver import WebDriver
 from selenium.webdriver.remote.webelement import WebElement
 
 from stages import UserError
+from stages.images.quality.manifest import sift
 from stages.images.quality.params import Filter
-from stages.images.quality.sift import sift
 from stages.images.selection.curate import curate, read
 from stages.images.selection.params import Curate
-from stages.images.selection.square import square
+from stages.images.selection.resize import square
 from tests.browser import browser, needs_browser
 from tests.images import corpus
 

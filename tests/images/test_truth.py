@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from stages.images.quality.manifest import sift
 from stages.images.quality.params import Filter
-from stages.images.quality.sift import sift
 from stages.images.selection.choose import choose
 from stages.images.selection.curate import curate, read
 from stages.images.selection.params import Curate

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.images.quality.inspect import TooLongError, inspect, view
+from stages.images.quality.measurements import TooLongError, inspect, view
 from stages.images.quality.row import LENGTH, Row
 
 LONGEST_S = 60  # no honest picture takes a minute to decode

@@ -14,8 +14,8 @@ from transformers import CLIPVisionModelWithProjection
 from transformers.utils import logging
 
 from stages import UserError
+from stages.images.quality.background import colour
 from stages.images.quality.decode import decode, flatten
-from stages.images.quality.ground import colour
 
 BATCH = 32  # always, so that the same pictures give the same numbers
 MEAN, DEVIATION = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # of CLIP's training set

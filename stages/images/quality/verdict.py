@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 
-from stages.images.quality.ground import FRAMED
+from stages.images.quality.background import FRAMED
 from stages.images.quality.params import Filter
 
 TERMS = {"size": 1.0, "sharp": 2.0, "clean": 1.5, "plain": 2.0, "share": 1.5, "whole": 1.5, "typical": 1.5}

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 
 from stages import UserError
+from stages.images.selection.overrides import matching
 from stages.images.selection.params import Curate
-from stages.images.selection.wishes import matching
 
 POOL = 2  # the choice is among the best, this many times as many as are wanted: variety may cost only some quality
 LEAST_SPREAD = 0.05  # of scores: among pictures that are all but equally good, what is left is chance

@@ -10,10 +10,10 @@ from PIL import Image
 from stages import UserError
 from stages.images.quality.decode import NoPictureError, decode, flatten
 from stages.images.selection.choose import Choice, choose
+from stages.images.selection.contact_sheet import sheet
 from stages.images.selection.page import page
 from stages.images.selection.params import Curate
-from stages.images.selection.sheet import sheet
-from stages.images.selection.square import WHITE, square
+from stages.images.selection.resize import WHITE, square
 
 HEADINGS = {
     "train": ("To train on", "the word is learnt from these"),

@@ -7,7 +7,7 @@ from pathlib import Path
 from jinja2 import Environment, StrictUndefined
 from PIL import Image
 
-from stages.images.selection.sheet import thumbnail
+from stages.images.selection.contact_sheet import thumbnail
 
 SIDE = 200
 MOST = 2000  # cards; the best of a class of more

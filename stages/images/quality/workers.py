@@ -13,7 +13,7 @@ from stages.images.quality.row import LENGTH, Row
 
 CHUNK = 64
 KEPT_MIB = 16
-PRELOAD = ["stages.images.quality.pool", "stages.images.quality.chunk"]  # once, for all processes
+PRELOAD = ["stages.images.quality.workers", "stages.images.quality.chunk"]  # once, for all processes
 
 
 def inspect_all(files: list[tuple[str, str]], max_megapixels: float, workers: int) -> Iterator[tuple[Row, np.ndarray]]:

@@ -16,11 +16,11 @@ import numpy as np
 
 from stages import UserError
 from stages.images.quality.duplicates import groups
+from stages.images.quality.outliers import PIECE, distances
 from stages.images.quality.params import Filter
-from stages.images.quality.pool import inspect_all
 from stages.images.quality.row import COLOURS, WIDTH, Row, columns
-from stages.images.quality.typical import PIECE, distances
 from stages.images.quality.verdict import TERMS, reason, score, terms
+from stages.images.quality.workers import inspect_all
 
 if TYPE_CHECKING:
     from stages.images.quality.clip import Clip

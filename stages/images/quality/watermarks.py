@@ -7,7 +7,7 @@ long as to measure three hundred pictures.
 
 import numpy as np
 
-from stages.images.quality.ground import PLAIN
+from stages.images.quality.background import PLAIN
 
 LEAST_CELLS = 8  # of the 16 of a picture: a mark is all over it where it is in half of them
 

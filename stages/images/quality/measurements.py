@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from stages.images.quality import ground, marks, measure
+from stages.images.quality import background, metrics, watermarks
 from stages.images.quality.decode import NoPictureError, decode, flatten
 from stages.images.quality.features import colours, describe, hashes, look, palettes, shade
 from stages.images.quality.row import LENGTH, Row
@@ -35,7 +35,7 @@ def inspect(path: Path, name: str, max_megapixels: float) -> tuple[Row, Image.Im
         return row, None
     for key in ("format", "mode", "width", "height", "frames", "exif_rotation", "transparent"):
         setattr(row, key, getattr(picture, key))
-    row.jpeg_quality = measure.jpeg_quality(picture.luma) if picture.luma else None
+    row.jpeg_quality = metrics.jpeg_quality(picture.luma) if picture.luma else None
     return row, flatten(picture.image, WHITE)
 
 
@@ -60,27 +60,27 @@ def view(rows: list[Row], images: list[Image.Image]) -> np.ndarray:
     code has left the processor's cache. No number of a picture depends on which others are measured with it.
     """
     _lines(rows, images)
-    small = [measure.shrink(image, measure.SIDE // 4) for image in images]
+    small = [metrics.shrink(image, metrics.SIDE // 4) for image in images]
     for row, text in zip(rows, hashes(np.stack([shade(one) for one in small])), strict=True):
         row.phash = text
     vectors = np.empty((len(rows), LENGTH), np.float32)
-    for places in measure.alike([one.size for one in small]):
+    for places in metrics.alike([one.size for one in small]):
         vectors[places] = _subjects(*([each[i] for i in places] for each in (rows, images, small)))
     return vectors
 
 
 def _subjects(rows: list[Row], images: list[Image.Image], small: list[Image.Image]) -> np.ndarray:
     """Pictures, and they made small, to one size => what is of their ground and subject, as `view`."""
-    planes = ground.planes(np.stack([np.asarray(one) for one in small]))
-    frames = ground.frame(planes)
-    borders = ground.border(frames)
-    masks = ground.subject(planes, borders[0])
-    touching = ground.touching(masks)
+    planes = background.planes(np.stack([np.asarray(one) for one in small]))
+    frames = background.frame(planes)
+    borders = background.border(frames)
+    masks = background.subject(planes, borders[0])
+    touching = background.touching(masks)
     for i, (row, colour, plain, flat) in enumerate(zip(rows, *(one.tolist() for one in borders), strict=True)):
         row.border_colour = "#{:02x}{:02x}{:02x}".format(*colour)
         row.border_plain, row.border_flat = _short(plain), _short(flat)
         row.subject_share, row.touching = _short(np.count_nonzero(masks[i]) / masks[i].size), _short(touching[i])
-        strewn = flat >= ground.FRAMED and marks.strewn(masks[i], 3)  # else it is too whole to be letters
+        strewn = flat >= background.FRAMED and watermarks.strewn(masks[i], 3)  # else it is too whole to be letters
         row.marks = _marks(images[i], borders[0][i]) if strewn else 0
     looks = np.stack([look(one, mask) for one, mask in zip(small, masks, strict=True)])
     found = palettes(colours(planes.reshape(len(planes), 3, -1)), colours(frames))
@@ -91,22 +91,22 @@ def _lines(rows: list[Row], images: list[Image.Image]) -> None:
     """Pictures => the numbers of their grey levels into `rows`."""
     grey = [image.convert("L") for image in images]
     levels = [np.asarray(one) for one in grey]
-    lines = [measure.directions(one) for one in levels]
+    lines = [metrics.directions(one) for one in levels]
     for row, one, image in zip(rows, lines, grey, strict=True):
-        small_enough = max(image.size) <= measure.SIDE
-        scaled = one if small_enough else measure.directions(np.asarray(measure.shrink(image, measure.SIDE)))
-        row.sharpness = _short(measure.sharpness(scaled))
-    for row, value in zip(rows, measure.blocking(lines), strict=True):
+        small_enough = max(image.size) <= metrics.SIDE
+        scaled = one if small_enough else metrics.directions(np.asarray(metrics.shrink(image, metrics.SIDE)))
+        row.sharpness = _short(metrics.sharpness(scaled))
+    for row, value in zip(rows, metrics.blocking(lines), strict=True):
         row.blocking = _short(value)
     for row, one in zip(rows, lines, strict=True):
-        row.contrast = _short(measure.contrast(one))
+        row.contrast = _short(metrics.contrast(one))
     for row, one in zip(rows, levels, strict=True):
-        row.noise = _short(measure.noise(one))
+        row.noise = _short(metrics.noise(one))
 
 
 def _marks(image: Image.Image, colour: np.ndarray) -> int:
-    planes = ground.planes(np.asarray(measure.shrink(image, measure.SIDE // 2)))
-    return marks.marks(planes, ground.subject(planes, colour))
+    planes = background.planes(np.asarray(metrics.shrink(image, metrics.SIDE // 2)))
+    return watermarks.marks(planes, background.subject(planes, colour))
 
 
 def _short(value: float | None) -> float | None:

@@ -9,9 +9,9 @@ from PIL import Image, ImageFilter
 
 from stages import UserError
 from stages.images.quality.chunk import measured
+from stages.images.quality.manifest import sift
 from stages.images.quality.params import Filter
-from stages.images.quality.pool import CHUNK
-from stages.images.quality.sift import sift
+from stages.images.quality.workers import CHUNK
 from tests.images import corpus
 
 

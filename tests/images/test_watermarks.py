@@ -5,8 +5,8 @@ import pytest
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
-from stages.images.quality.ground import colour, planes, subject
-from stages.images.quality.marks import marks, strewn
+from stages.images.quality.background import colour, planes, subject
+from stages.images.quality.watermarks import marks, strewn
 
 
 def masks() -> list[np.ndarray]:

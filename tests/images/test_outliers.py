@@ -13,10 +13,10 @@ from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
 
 from stages import UserError
 from stages.images.quality.clip import Clip
+from stages.images.quality.outliers import LEAST_SPREAD, NEAREST, distances
 from stages.images.quality.row import WIDTH
-from stages.images.quality.typical import LEAST_SPREAD, NEAREST, distances
 from tests.closure import ROOT
-from tests.images.test_sift import by_name, rows
+from tests.images.test_manifest import by_name, rows
 from tests.tiny import tiny_clip
 
 
@@ -88,7 +88,7 @@ def test_clips_own_processor_sees_what_our_eye_sees(strangers: Path, tmp_path: P
 def test_without_clip_the_filter_does_not_import_torch(strangers: Path):
     code = (
         "import sys; from pathlib import Path; from stages.images.quality.params import Filter; import stages.filter; "
-        "from stages.images.quality.sift import sift; raw = Path(sys.argv[1]); "
+        "from stages.images.quality.manifest import sift; raw = Path(sys.argv[1]); "
         "sift(raw, Filter(**{'class': 'Thing'}), 1, raw.parent / 'm.csv', raw.parent / 'f.npy'); "
         "sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     )

@@ -3,8 +3,8 @@
 import numpy as np
 from PIL import Image
 
+from stages.images.quality.background import colour, planes, subject
 from stages.images.quality.decode import decode, flatten
-from stages.images.quality.ground import colour, planes, subject
 
 WHITE = (255, 255, 255)
 
