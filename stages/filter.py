@@ -4,7 +4,7 @@ from pathlib import Path
 
 from stages.common.params import load
 from stages.common.stage import stage
-from stages.images.quality.manifest import sift
+from stages.images.quality.manifest import build_manifest
 
 RAW = Path("data/raw")
 MANIFEST = Path("data/manifest.csv")
@@ -17,7 +17,7 @@ def main() -> str:
     params = load("filter", "runtime")
     runtime = params.runtime
     workers = runtime.cores if runtime.workers == "auto" else runtime.workers
-    counts = sift(RAW, params.filter, workers, MANIFEST, FEATURES)
+    counts = build_manifest(RAW, params.filter, workers, MANIFEST, FEATURES)
     kept, total = counts.pop("", 0), counts.total()
     why = ", ".join(f"{reason} {count}" for reason, count in counts.most_common())
     return f"{kept} of {kept + total} pictures are usable{f' (not: {why})' if why else ''}; see {MANIFEST}"

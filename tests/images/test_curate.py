@@ -13,11 +13,11 @@ from selenium.webdriver.remote.webdriver import WebDriver
 from selenium.webdriver.remote.webelement import WebElement
 
 from stages import UserError
-from stages.images.quality.manifest import sift
+from stages.images.quality.manifest import build_manifest
 from stages.images.quality.params import Filter
 from stages.images.selection.curate import curate, read
 from stages.images.selection.params import Curate
-from stages.images.selection.resize import square
+from stages.images.selection.resize import resize_to_square
 from tests.browser import browser, needs_browser
 from tests.images import corpus
 
@@ -37,7 +37,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     corpus.scene(256, 40).filter(ImageFilter.GaussianBlur(6)).save(folder / "blurred.png")
     corpus.scene(30, 41).save(folder / "small.png")
     (folder / "broken.jpg").write_bytes(b"nothing")
-    sift(
+    build_manifest(
         home / "raw",
         Filter(**{"class": "Thing", "duplicate_distance": 0}),
         1,
@@ -108,14 +108,14 @@ def test_a_square_is_never_squashed_and_never_black(tmp_path: Path):
     wide.paste((200, 30, 30, 255), (10, 5, 35, 30))
     content = corpus.saved(wide, "PNG")
     for background in ("white", "border"):
-        made = square(content, 90, "pad", background)
+        made = resize_to_square(content, 90, "pad", background)
         assert made.getpixel((2, 2)) == made.getpixel((60, 45)) == (255, 255, 255)
         assert made.getpixel((22, 48)) == (200, 30, 30)
-    red = np.asarray(square(content, 30, "crop", "white"))[:, :, 1] < 100
+    red = np.asarray(resize_to_square(content, 30, "crop", "white"))[:, :, 1] < 100
     assert red.sum() == 25 * 25
     green = Image.new("RGB", (60, 20), (20, 160, 40))
     assert np.unique(
-        np.asarray(square(corpus.saved(green, "PNG"), 60, "pad", "border")).reshape(-1, 3), axis=0
+        np.asarray(resize_to_square(corpus.saved(green, "PNG"), 60, "pad", "border")).reshape(-1, 3), axis=0
     ).tolist() == [[20, 160, 40]]
 
 
@@ -166,7 +166,9 @@ def test_hostile_names_are_text_on_the_page(tmp_path: Path):
     ]
     for i, name in enumerate(names):
         corpus.scene(128, 50 + i).save(folder / name)
-    sift(tmp_path / "raw", Filter(**{"class": "Thing"}), 1, tmp_path / "manifest.csv", tmp_path / "features.npy")
+    build_manifest(
+        tmp_path / "raw", Filter(**{"class": "Thing"}), 1, tmp_path / "manifest.csv", tmp_path / "features.npy"
+    )
     _, page = make(tmp_path, tmp_path / "a", count=1, holdout=1, include=[names[0]])
     (tmp_path / "page.html").write_text(page)
     with browser(tmp_path / "profile") as window:

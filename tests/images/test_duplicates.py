@@ -3,7 +3,7 @@
 import imagehash
 import numpy as np
 
-from stages.images.quality.duplicates import groups
+from stages.images.quality.duplicates import group_duplicates
 from stages.images.quality.features import hashes, shade
 from tests.images import corpus
 
@@ -30,11 +30,11 @@ def test_against_every_pair():
             values.append(value ^ sum(1 << int(bit) for bit in bits))
     hashes = [f"{value:016x}" for value in values]
     for distance in (0, 2, 6, 12):
-        assert groups(hashes, distance) == slow(values, distance)
+        assert group_duplicates(hashes, distance) == slow(values, distance)
 
 
 def test_files_without_a_picture_are_alone():
-    assert groups(["", "00000000000000ff", "", "00000000000000fe"], 6) == [0, 1, 2, 1]
+    assert group_duplicates(["", "00000000000000ff", "", "00000000000000fe"], 6) == [0, 1, 2, 1]
 
 
 def test_hashes_for_many_are_those_of_the_library():

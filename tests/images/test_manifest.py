@@ -9,7 +9,7 @@ from PIL import Image, ImageFilter
 
 from stages import UserError
 from stages.images.quality.chunk import measured
-from stages.images.quality.manifest import sift
+from stages.images.quality.manifest import build_manifest
 from stages.images.quality.params import Filter
 from stages.images.quality.workers import CHUNK
 from tests.images import corpus
@@ -17,7 +17,7 @@ from tests.images import corpus
 
 def rows(raw: Path, workers: int = 1, **filter: object) -> list[dict]:
     section = Filter(**({"class": "Thing", "min_side_px": 48} | filter))
-    sift(raw, section, workers, raw.parent / "manifest.csv", raw.parent / "features.npy")
+    build_manifest(raw, section, workers, raw.parent / "manifest.csv", raw.parent / "features.npy")
     with (raw.parent / "manifest.csv").open(newline="") as file:
         return list(csv.DictReader(file))
 

@@ -13,7 +13,7 @@ from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
 
 from stages import UserError
 from stages.images.quality.clip import Clip
-from stages.images.quality.outliers import LEAST_SPREAD, NEAREST, distances
+from stages.images.quality.outliers import LEAST_SPREAD, NEAREST, class_distances
 from stages.images.quality.row import WIDTH
 from tests.closure import ROOT
 from tests.images.test_manifest import by_name, rows
@@ -88,8 +88,8 @@ def test_clips_own_processor_sees_what_our_eye_sees(strangers: Path, tmp_path: P
 def test_without_clip_the_filter_does_not_import_torch(strangers: Path):
     code = (
         "import sys; from pathlib import Path; from stages.images.quality.params import Filter; import stages.filter; "
-        "from stages.images.quality.manifest import sift; raw = Path(sys.argv[1]); "
-        "sift(raw, Filter(**{'class': 'Thing'}), 1, raw.parent / 'm.csv', raw.parent / 'f.npy'); "
+        "from stages.images.quality.manifest import build_manifest; raw = Path(sys.argv[1]); "
+        "build_manifest(raw, Filter(**{'class': 'Thing'}), 1, raw.parent / 'm.csv', raw.parent / 'f.npy'); "
         "sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code, str(strangers)], cwd=ROOT, check=True)
@@ -107,5 +107,5 @@ def test_distances_are_those_of_every_pair_and_few_are_not_judged():
     apart = np.array(apart)
     usual = np.median(apart[usable])
     spread = max(1.4826 * np.median(np.abs(apart[usable] - usual)), LEAST_SPREAD)
-    assert distances(vectors, usable) == pytest.approx((apart - usual) / spread, abs=0.011)
-    assert distances(vectors, np.arange(40) < 7) is None
+    assert class_distances(vectors, usable) == pytest.approx((apart - usual) / spread, abs=0.011)
+    assert class_distances(vectors, np.arange(40) < 7) is None

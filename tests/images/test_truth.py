@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from stages.images.quality.manifest import sift
+from stages.images.quality.manifest import build_manifest
 from stages.images.quality.params import Filter
 from stages.images.selection.choose import choose
 from stages.images.selection.curate import curate, read
@@ -25,7 +25,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, seed in CLASSES.items():
         build(home / "raw", name, seed)
         section = Filter(**{"class": name})
-        sift(home / "raw", section, 1, home / f"{name}.csv", home / f"{name}.npy")
+        build_manifest(home / "raw", section, 1, home / f"{name}.csv", home / f"{name}.npy")
     return home
 
 
@@ -82,5 +82,5 @@ def test_the_seven_are_clean_and_of_six_poses_and_so_are_those_held_out(home: Pa
 @pytest.mark.parametrize("name", CLASSES)
 def test_a_wing_cut_at_the_frame_is_passed_over_where_others_are_whole(home: Path, name: str):
     rows, features = read(home / f"{name}.csv", home / f"{name}.npy")
-    touching = pd.to_numeric(rows["touching"]).loc[choose(rows, features, Curate()).train]
+    touching = pd.to_numeric(rows["frame_contact"]).loc[choose(rows, features, Curate()).train]
     assert touching.max() < 0.1

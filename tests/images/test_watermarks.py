@@ -6,7 +6,7 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 
 from stages.images.quality.background import colour, planes, subject
-from stages.images.quality.watermarks import marks, strewn
+from stages.images.quality.watermarks import strewn, watermark_shapes
 
 
 def masks() -> list[np.ndarray]:
@@ -35,4 +35,4 @@ def test_letters_count_where_they_are_all_over_the_picture(places: range, found:
     pixels = np.asarray(image)
     mask = subject(planes(pixels), np.array(colour(pixels)))
     assert strewn(mask, len(places) ** 2)
-    assert marks(planes(pixels), mask) == found
+    assert watermark_shapes(planes(pixels), mask) == found

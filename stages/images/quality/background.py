@@ -55,7 +55,7 @@ def _squared(planes: np.ndarray, colour: np.ndarray) -> np.ndarray:
     return total
 
 
-def touching(masks: np.ndarray) -> list[float | None]:
+def frame_contact(masks: np.ndarray) -> list[float | None]:
     """Subjects [k, h, w] => how much of the frame's sides they cover, in sides (0..4); None where one is covered whole.
 
     What covers a whole side is ground with a horizon, of which a subject cannot be told. A bust, which leaves by the

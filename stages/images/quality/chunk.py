@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 
 from stages.images.quality.measurements import TooLongError, inspect, view
-from stages.images.quality.row import LENGTH, Row
+from stages.images.quality.row import LENGTH, Measurements
 
 LONGEST_S = 60  # no honest picture takes a minute to decode
 TOGETHER = 1 << 20  # pixels that are measured together: many small pictures, or a large one alone
 
 
-def measured(chunk: list[tuple[str, str]], max_megapixels: float) -> tuple[list[Row], np.ndarray]:
+def measured(chunk: list[tuple[str, str]], max_megapixels: float) -> tuple[list[Measurements], np.ndarray]:
     """(path, name)s => their rows, and their vectors [n, LENGTH], of zeros where there is no picture."""
     signal.signal(signal.SIGALRM, _stop)
     rows, vectors = [], np.zeros((len(chunk), LENGTH), np.float32)

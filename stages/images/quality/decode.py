@@ -17,12 +17,12 @@ for name in ("Avif", "Bmp", "Gif", "Jpeg", "Png", "Ppm", "Tiff", "WebP"):
     importlib.import_module(f"PIL.{name}ImagePlugin")
 
 
-class NoPictureError(Exception):
+class UnreadableError(Exception):
     """Why a file has no picture to give, in a few words for the manifest."""
 
 
 @dataclass(frozen=True)
-class Picture:
+class DecodedImage:
     """A decoded file: `image` is upright, RGB or RGBA, 8 bits; the rest says what the file was."""
 
     image: Image.Image
@@ -36,34 +36,34 @@ class Picture:
     luma: list[int] | None  # a JPEG's own table of quantisation steps
 
 
-def decode(content: bytes, max_megapixels: float) -> Picture:
-    """Bytes => the first frame, turned as its EXIF says. Raises NoPictureError for what cannot be decoded to its end.
+def decode(content: bytes, max_megapixels: float) -> DecodedImage:
+    """Bytes => the first frame, turned as its EXIF says. Raises UnreadableError for what cannot be decoded to its end.
 
     The size is checked before any pixel is decoded, so that a small file cannot ask for a large memory.
     """
     if not content:
-        raise NoPictureError("empty file")
+        raise UnreadableError("empty file")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             return _decode(content, max_megapixels)
-        except NoPictureError:
+        except UnreadableError:
             raise
         except MemoryError:
-            raise NoPictureError("too large to decode") from None
+            raise UnreadableError("too large to decode") from None
         except Exception as error:
             # Pillow's decoders raise nearly every exception there is on damaged files.
-            raise NoPictureError(_words(error)) from None
+            raise UnreadableError(_words(error)) from None
 
 
-def _decode(content: bytes, max_megapixels: float) -> Picture:
+def _decode(content: bytes, max_megapixels: float) -> DecodedImage:
     Image.MAX_IMAGE_PIXELS = None  # checked below, by our own limit
     try:
         image = Image.open(io.BytesIO(content), formats=FORMATS)
     except Image.UnidentifiedImageError:
-        raise NoPictureError("not a picture") from None
+        raise UnreadableError("not a picture") from None
     if image.width * image.height > max_megapixels * 1e6:
-        raise NoPictureError(f"more than {max_megapixels:g} megapixels")
+        raise UnreadableError(f"more than {max_megapixels:g} megapixels")
     form, mode = image.format or "", image.mode
     luma = (getattr(image, "quantization", None) or {}).get(0)
     frames = getattr(image, "n_frames", 1) if form in ("GIF", "WEBP", "PNG", "TIFF", "AVIF", "MPO") else 1
@@ -79,7 +79,7 @@ def _decode(content: bytes, max_megapixels: float) -> Picture:
         transparent = image.getchannel("A").getextrema()[0] < 255
         if not transparent:
             image = image.convert("RGB")
-    return Picture(image, form, mode, image.width, image.height, frames, rotation, transparent, luma)
+    return DecodedImage(image, form, mode, image.width, image.height, frames, rotation, transparent, luma)
 
 
 def eight_bits(image: Image.Image, transparent: bool) -> Image.Image:

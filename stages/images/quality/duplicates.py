@@ -8,7 +8,7 @@ import numpy as np
 BITS = 64
 
 
-def groups(hashes: list[str], distance: int) -> list[int]:
+def group_duplicates(hashes: list[str], distance: int) -> list[int]:
     """64-bit hashes as hex ("" where there is none) => for each the index of the first of its group; alone: its own.
 
     Two hashes that differ in at most `distance` bits are in one group, and so are those that a chain of such pairs

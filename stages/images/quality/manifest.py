@@ -15,25 +15,33 @@ from typing import TYPE_CHECKING, TextIO
 import numpy as np
 
 from stages import UserError
-from stages.images.quality.duplicates import groups
-from stages.images.quality.outliers import PIECE, distances
+from stages.images.quality.duplicates import group_duplicates
+from stages.images.quality.outliers import PIECE, class_distances
 from stages.images.quality.params import Filter
-from stages.images.quality.row import COLOURS, WIDTH, Row, columns
+from stages.images.quality.row import COLOURS, WIDTH, Measurements, columns
 from stages.images.quality.verdict import TERMS, reason, score, terms
 from stages.images.quality.workers import inspect_all
 
 if TYPE_CHECKING:
     from stages.images.quality.clip import Clip
 
-COLUMNS = [*columns(Row("")), "class_distance", "group", *(f"q_{name}" for name in TERMS), "score", "verdict", "reason"]
-COUNTS = ("bytes", "width", "height", "frames", "exif_rotation", "jpeg_quality", "marks")
+COLUMNS = [
+    *columns(Measurements("")),
+    "class_distance",
+    "group",
+    *(f"q_{name}" for name in TERMS),
+    "score",
+    "verdict",
+    "reason",
+]
+COUNTS = ("bytes", "width", "height", "frames", "exif_rotation", "jpeg_quality", "watermark_shapes")
 NUMBERS = (
-    *("sharpness", "blocking", "noise", "contrast", "border_plain", "border_flat", "subject_share", "touching"),
+    *("sharpness", "blocking", "noise", "contrast", "border_plain", "border_flat", "subject_share", "frame_contact"),
     "class_distance",
 )
 
 
-def sift(raw: Path, filter: Filter, workers: int, manifest: Path, features: Path) -> Counter:
+def build_manifest(raw: Path, filter: Filter, workers: int, manifest: Path, features: Path) -> Counter:
     """raw/<Class>/* => `manifest` (CSV, a row a file, sorted by name) and `features` (.npy, a row a file).
 
     Rows and vectors go to disk as they come; what stays in memory is a hash and a few numbers a picture. => how many
@@ -57,12 +65,12 @@ def sift(raw: Path, filter: Filter, workers: int, manifest: Path, features: Path
             writer.writerow(known.values())
             worth[i] = _worth(known, filter)
             hashes.append(row.phash)
-        group = groups(hashes, filter.duplicate_distance)
+        group = group_duplicates(hashes, filter.duplicate_distance)
         usable = np.zeros(len(files), bool)
         usable[list(_best(worth, group).values())] = True
         if clip:
             _see(clip, files, hashes, described)
-        apart = distances(described[:, WIDTH:] if clip else palettes, usable)
+        apart = class_distances(described[:, WIDTH:] if clip else palettes, usable)
         if apart is not None:
             worth[apart > filter.max_class_distance] = np.nan
         if clip:

@@ -12,7 +12,7 @@ PIECE = 4096
 LEAST_SPREAD = 0.03  # in a class of all but equal pictures a small difference is no sign
 
 
-def distances(vectors: np.ndarray, usable: np.ndarray) -> np.ndarray | None:
+def class_distances(vectors: np.ndarray, usable: np.ndarray) -> np.ndarray | None:
     """Vectors [n, D], and which are usable [n] bool => [n] robust deviations beyond the class's usual distance.
 
     A picture's distance is the mean one (1 - cosine) to its NEAREST among the usable others; the usual one is the

@@ -34,14 +34,14 @@ class Filter(BaseModel):
         le=255,
         description="Below this is empty: grey levels between the darkest and lightest 1 % of pixels.",
     )
-    max_touching: float = Field(
+    max_frame_contact: float = Field(
         0.7,
         gt=0,
         le=4,
         description="Above this is cut off: how much of the frame the subject covers where the ground is flat, in "
         "sides (a bust, which leaves by the bottom, about 0.5; 4: never).",
     )
-    max_marks: NonNegativeInt = Field(
+    max_watermark_shapes: NonNegativeInt = Field(
         16,
         description="More than this is marked: shapes of a letter's size and one colour all over a flat ground.",
     )

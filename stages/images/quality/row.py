@@ -10,7 +10,7 @@ LENGTH = WIDTH + COLOURS  # of the vector that stands for a picture: its feature
 
 
 @dataclass
-class Row:
+class Measurements:
     """What is known of a file by looking at it alone. Numbers are None where there is no picture."""
 
     file: str
@@ -32,12 +32,12 @@ class Row:
     border_plain: float | None = None
     border_flat: float | None = None
     subject_share: float | None = None
-    touching: float | None = None
-    marks: int | None = None
+    frame_contact: float | None = None
+    watermark_shapes: int | None = None
     phash: str = ""
     problem: str = ""
 
 
-def columns(row: Row) -> dict[str, object]:
+def columns(row: Measurements) -> dict[str, object]:
     """A row => its cells, by column."""
     return vars(row)

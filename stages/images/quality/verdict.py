@@ -34,9 +34,9 @@ def _reasons(row: dict, filter: Filter) -> Iterator[str]:
     if row["noise"] > filter.max_noise:
         yield f"noisy: {row['noise']:.0f} grey levels"
     if _cut(row, filter):
-        yield f"cut off: {row['touching']:.1f} sides"
-    if row["marks"] > filter.max_marks:
-        yield f"marked: {row['marks']} letters"
+        yield f"cut off: {row['frame_contact']:.1f} sides"
+    if row["watermark_shapes"] > filter.max_watermark_shapes:
+        yield f"marked: {row['watermark_shapes']} letters"
     if row["class_distance"] is not None and row["class_distance"] > filter.max_class_distance:
         yield f"off-class: {row['class_distance']:.1f} deviations"
 
@@ -53,14 +53,14 @@ def terms(row: dict, filter: Filter) -> dict[str, float]:
     shorter = min(row["width"], row["height"])
     share = row["subject_share"]
     framed = _framed(row)
-    distance, touching = row["class_distance"], row["touching"]
+    distance, touching = row["class_distance"], row["frame_contact"]
     return {
         "size": _part(math.log2(max(shorter / filter.min_side_px, 1)) / 2),
         "sharp": _part(row["sharpness"] / 0.5),
         "clean": _part(1 - row["blocking"] / filter.max_blocking) * _part(1 - row["noise"] / filter.max_noise),
         "plain": row["border_plain"],
         "share": _part(min(share / 0.3, (1 - share) / 0.3)) if framed else 0.5,
-        "whole": _part(1 - 2 * touching / filter.max_touching) if framed and touching is not None else 0.5,
+        "whole": _part(1 - 2 * touching / filter.max_frame_contact) if framed and touching is not None else 0.5,
         "typical": 0.5 if distance is None else _part(1 - distance / filter.max_class_distance),
     }
 
@@ -77,7 +77,11 @@ def _framed(row: dict) -> bool:
 
 def _cut(row: dict, filter: Filter) -> bool:
     """Whether the subject leaves the frame, as far as a flat ground lets one say."""
-    return row["touching"] is not None and row["border_flat"] >= FRAMED and row["touching"] > filter.max_touching
+    return (
+        row["frame_contact"] is not None
+        and row["border_flat"] >= FRAMED
+        and row["frame_contact"] > filter.max_frame_contact
+    )
 
 
 def _part(value: float) -> float:

@@ -29,7 +29,7 @@ def strewn(mask: np.ndarray, most: int) -> bool:
     return int(_pieces(first, last)[1]) > most
 
 
-def marks(planes: np.ndarray, mask: np.ndarray) -> int:
+def watermark_shapes(planes: np.ndarray, mask: np.ndarray) -> int:
     """[3, h, w] with a longer side of 128 and its subject => how many shapes of a letter's size and one colour it has.
 
     Only what is strewn over most of the picture counts, as a shop's name is that stands all over its pictures.

@@ -9,14 +9,16 @@ from multiprocessing import get_context
 
 import numpy as np
 
-from stages.images.quality.row import LENGTH, Row
+from stages.images.quality.row import LENGTH, Measurements
 
 CHUNK = 64
 KEPT_MIB = 16
 PRELOAD = ["stages.images.quality.workers", "stages.images.quality.chunk"]  # once, for all processes
 
 
-def inspect_all(files: list[tuple[str, str]], max_megapixels: float, workers: int) -> Iterator[tuple[Row, np.ndarray]]:
+def inspect_all(
+    files: list[tuple[str, str]], max_megapixels: float, workers: int
+) -> Iterator[tuple[Measurements, np.ndarray]]:
     """(path, name)s => their rows and vectors, in the order given, by `workers` processes.
 
     Holds a few chunks at a time, whatever the number of files. A file that ends the process that reads it (a decoder's
@@ -58,7 +60,7 @@ def _ready() -> None:
     np.empty(KEPT_MIB << 20, np.uint8)
 
 
-def _in_one_process(chunks: list, max_megapixels: float) -> Iterator[tuple[Row, np.ndarray]]:
+def _in_one_process(chunks: list, max_megapixels: float) -> Iterator[tuple[Measurements, np.ndarray]]:
     """Few files: not worth starting several processes, but still one that is not ours to lose."""
     pool = _pool(1)
     try:
@@ -72,16 +74,16 @@ def _in_one_process(chunks: list, max_megapixels: float) -> Iterator[tuple[Row, 
         pool.shutdown(cancel_futures=True)
 
 
-def _one_by_one(chunk: list[tuple[str, str]], max_megapixels: float) -> Iterator[tuple[Row, np.ndarray]]:
+def _one_by_one(chunk: list[tuple[str, str]], max_megapixels: float) -> Iterator[tuple[Measurements, np.ndarray]]:
     for file in chunk:
         with _pool(1) as pool:
             try:
                 yield from zip(*pool.submit(_chunk, [file], max_megapixels).result(), strict=True)
             except BrokenProcessPool:
-                yield Row(file[1], problem="ends the decoder"), np.zeros(LENGTH, np.float32)
+                yield Measurements(file[1], problem="ends the decoder"), np.zeros(LENGTH, np.float32)
 
 
-def _chunk(chunk: list[tuple[str, str]], max_megapixels: float) -> tuple[list[Row], np.ndarray]:
+def _chunk(chunk: list[tuple[str, str]], max_megapixels: float) -> tuple[list[Measurements], np.ndarray]:
     from stages.images.quality.chunk import measured  # what decodes pictures is for the processes that do
 
     return measured(chunk, max_megapixels)

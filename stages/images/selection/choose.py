@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from stages import UserError
-from stages.images.selection.overrides import matching
+from stages.images.selection.overrides import match_overrides
 from stages.images.selection.params import Curate
 
 POOL = 2  # the choice is among the best, this many times as many as are wanted: variety may cost only some quality
@@ -32,8 +32,8 @@ def choose(manifest: pd.DataFrame, features: np.ndarray, curate: Curate) -> Choi
     out are the next of the same choice. Raises UserError where there are not enough, or the lists contradict.
     """
     files, hashes = manifest["file"].tolist(), manifest["sha256"].tolist()
-    include = matching(curate.include, files, hashes, "include")
-    exclude = matching(curate.exclude, files, hashes, "exclude")
+    include = match_overrides(curate.include, files, hashes, "include")
+    exclude = match_overrides(curate.exclude, files, hashes, "exclude")
     _agree(manifest, include, exclude, curate)
     usable = manifest["verdict"].eq("keep").to_numpy()
     order = np.lexsort((files, -manifest["score"].to_numpy()))  # best first; equal ones by name

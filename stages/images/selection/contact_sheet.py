@@ -10,7 +10,7 @@ PAPER, INK, FAINT, CELL = (250, 249, 246), (33, 33, 36), (124, 122, 118), (237, 
 COLOURS = {"train": (26, 127, 84), "holdout": (37, 99, 190), "usable": (150, 147, 140), "rejected": (190, 62, 50)}
 
 
-def sheet(title: str, sections: list[tuple[str, str, list[dict]]]) -> Image.Image:
+def contact_sheet(title: str, sections: list[tuple[str, str, list[dict]]]) -> Image.Image:
     """(key of COLOURS, heading, cells)s => RGB. A cell: {"image": () -> RGB or None, "name", "note", "score"}."""
     sections = _fit(sections)
     width = 2 * MARGIN + ACROSS * THUMB + (ACROSS - 1) * GAP

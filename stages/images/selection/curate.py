@@ -8,12 +8,12 @@ import pandas as pd
 from PIL import Image
 
 from stages import UserError
-from stages.images.quality.decode import NoPictureError, decode, flatten
+from stages.images.quality.decode import UnreadableError, decode, flatten
 from stages.images.selection.choose import Choice, choose
-from stages.images.selection.contact_sheet import sheet
+from stages.images.selection.contact_sheet import contact_sheet
 from stages.images.selection.page import page
 from stages.images.selection.params import Curate
-from stages.images.selection.resize import WHITE, square
+from stages.images.selection.resize import WHITE, resize_to_square
 
 HEADINGS = {
     "train": ("To train on", "the word is learnt from these"),
@@ -57,12 +57,12 @@ def curate(
         "Mark a picture to have it in, or to keep it out; your word is final."
     )
     lists = {"include": params.include, "exclude": params.exclude, "count": params.count}
-    return index, sheet(title, sections), page(title, lead, shown, lists)
+    return index, contact_sheet(title, sections), page(title, lead, shown, lists)
 
 
 def _save(raw: Path, row: pd.Series, why: str, target: Path, params: Curate) -> dict:
     content = (raw / row["file"]).read_bytes()
-    square(content, params.resolution, params.fit, params.background).save(target, "PNG")
+    resize_to_square(content, params.resolution, params.fit, params.background).save(target, "PNG")
     name = f"{target.parent.name}/{target.name}"
     return {"file": name, "source": row["file"], "sha256": row["sha256"], "score": float(row["score"]), "reason": why}
 
@@ -96,7 +96,7 @@ def _cells(raw: Path, rows: pd.DataFrame, choice: Choice, params: Curate) -> dic
 def _open(path: Path, background: str) -> Image.Image | None:
     try:
         return flatten(decode(path.read_bytes(), max_megapixels=float("inf")).image, WHITE)
-    except NoPictureError:
+    except UnreadableError:
         return None
 
 

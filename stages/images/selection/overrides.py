@@ -9,7 +9,7 @@ from stages import UserError
 _HASH = re.compile(r"[0-9a-f]{6,64}")
 
 
-def matching(patterns: list[str], files: list[str], hashes: list[str], what: str) -> dict[int, str]:
+def match_overrides(patterns: list[str], files: list[str], hashes: list[str], what: str) -> dict[int, str]:
     """Patterns => the rows that they name, each with the pattern that did, in the order of the patterns.
 
     A pattern is a file's name (`a.jpg`, `Class/a.jpg`), the first 6 or more digits of its hash, or a glob (`a*.png`). A

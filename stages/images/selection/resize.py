@@ -9,7 +9,7 @@ from stages.images.quality.decode import decode, flatten
 WHITE = (255, 255, 255)
 
 
-def square(content: bytes, side: int, fit: str, background: str) -> Image.Image:
+def resize_to_square(content: bytes, side: int, fit: str, background: str) -> Image.Image:
     """A file's bytes => RGB, `side` x `side`: upright, transparency on a plain ground, padded or cropped.
 
     `background` is what shows through transparency and fills what padding adds: white, or the picture's own border
