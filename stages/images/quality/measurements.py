@@ -1,113 +1,97 @@
-"""A file => a row of the manifest, and what is left of the picture for its features."""
+"""Measure one file: what it is, and the quality of its image."""
 
-import hashlib
+import signal
 import stat
 from pathlib import Path
 
+import imagehash
 import numpy as np
-from PIL import Image
 
-from stages.images.quality import background, metrics, watermarks
-from stages.images.quality.decode import UnreadableError, decode, flatten
-from stages.images.quality.features import colours, describe, hashes, look, palettes, shade
-from stages.images.quality.row import LENGTH, Measurements
+from stages.common.files import sha256
+from stages.images.quality import background, metrics
+from stages.images.quality.canvas import WHITE, flatten, shrink
+from stages.images.quality.decode import UnreadableError, decode
+from stages.images.quality.features import COLOURS, WIDTH, descriptor, palette
+from stages.images.quality.watermarks import watermark_shapes
 
-LARGEST_MIB = 512
-WHITE = (255, 255, 255)
-
-
-class TooLongError(Exception):
-    """Raised in the middle of `inspect` when a file takes too long; its row then says so."""
-
-
-def inspect(path: Path, name: str, max_megapixels: float) -> tuple[Measurements, Image.Image | None]:
-    """A file and the name to call it by => what it is, and its picture (RGB). Never raises for what is in it."""
-    row = Measurements(name)
-    try:
-        content = _read(path)
-        row.bytes, row.sha256 = len(content), hashlib.sha256(content).hexdigest()
-        picture = decode(content, max_megapixels)
-    except UnreadableError as problem:
-        row.problem = str(problem)
-        return row, None
-    except TooLongError:
-        row.problem = "takes more than a minute to decode"
-        return row, None
-    for key in ("format", "mode", "width", "height", "frames", "exif_rotation", "transparent"):
-        setattr(row, key, getattr(picture, key))
-    row.jpeg_quality = metrics.jpeg_quality(picture.luma) if picture.luma else None
-    return row, flatten(picture.image, WHITE)
+COLUMNS = (
+    *("file", "sha256", "bytes", "format", "mode", "width", "height", "frames", "exif_rotation", "transparent"),
+    *("sharpness", "jpeg_quality", "blocking", "noise", "contrast", "border_colour", "border_plain", "border_flat"),
+    *("subject_share", "frame_contact", "watermark_shapes", "phash"),
+)
+SECONDS = 60  # no sound image takes longer
+MOST_MIB = 512
+SHARPNESS_SIDE, WATERMARK_SIDE, SUBJECT_SIDE = 256, 128, 64  # longer side in pixels at which each is measured
 
 
-def _read(path: Path) -> bytes:
-    try:
-        status = path.lstat()
-        if stat.S_ISLNK(status.st_mode):
-            raise UnreadableError("link")
-        if not stat.S_ISREG(status.st_mode):
-            raise UnreadableError("not a file")
-        if status.st_size > LARGEST_MIB << 20:
-            raise UnreadableError(f"larger than {LARGEST_MIB} MiB")
-        return path.read_bytes()
-    except OSError as error:
-        raise UnreadableError(f"cannot be read: {(error.strerror or 'unknown').lower()}") from None
+class TimeLimitError(BaseException):
+    """The time limit has passed. Not an Exception, because decoders catch those."""
 
 
-def view(rows: list[Measurements], images: list[Image.Image]) -> np.ndarray:
-    """Pictures, n of them => their numbers into `rows` => their vectors [n, LENGTH].
+def measure_file(name: str, raw: Path, max_megapixels: float) -> tuple[dict, np.ndarray]:
+    """Return the COLUMNS of the file `raw`/`name` and its features [WIDTH + COLOURS].
 
-    Each measure goes through all pictures before the next one begins, for it is short, and takes longer whenever its
-    code has left the processor's cache. No number of a picture depends on which others are measured with it.
+    A file without a usable image raises nothing; it has a `reason`, a `detail`, no `phash`, and features of 0.
     """
-    _lines(rows, images)
-    small = [metrics.shrink(image, metrics.SIDE // 4) for image in images]
-    for row, text in zip(rows, hashes(np.stack([shade(one) for one in small])), strict=True):
-        row.phash = text
-    vectors = np.empty((len(rows), LENGTH), np.float32)
-    for places in metrics.alike([one.size for one in small]):
-        vectors[places] = _subjects(*([each[i] for i in places] for each in (rows, images, small)))
-    return vectors
+    row, features = unreadable_file(name, "", "")
+    signal.signal(signal.SIGALRM, _stop)
+    signal.alarm(SECONDS)
+    try:
+        path = _regular_file(raw / name)
+        row |= {"bytes": path.stat().st_size, "sha256": sha256(path)}
+        columns, features = _measure_image(path.read_bytes(), max_megapixels)
+        row |= columns
+    except (UnreadableError, TimeLimitError) as error:
+        row["reason"], row["detail"] = error.args
+    except OSError as error:
+        row["reason"], row["detail"] = "unreadable", error.strerror
+    finally:
+        signal.alarm(0)
+    return row, features
 
 
-def _subjects(rows: list[Measurements], images: list[Image.Image], small: list[Image.Image]) -> np.ndarray:
-    """Pictures, and they made small, to one size => what is of their ground and subject, as `view`."""
-    planes = background.planes(np.stack([np.asarray(one) for one in small]))
-    frames = background.frame(planes)
-    borders = background.border(frames)
-    masks = background.subject(planes, borders[0])
-    touching = background.frame_contact(masks)
-    for i, (row, colour, plain, flat) in enumerate(zip(rows, *(one.tolist() for one in borders), strict=True)):
-        row.border_colour = "#{:02x}{:02x}{:02x}".format(*colour)
-        row.border_plain, row.border_flat = _short(plain), _short(flat)
-        row.subject_share, row.frame_contact = _short(np.count_nonzero(masks[i]) / masks[i].size), _short(touching[i])
-        strewn = flat >= background.FRAMED and watermarks.strewn(masks[i], 3)  # else it is too whole to be letters
-        row.watermark_shapes = _marks(images[i], borders[0][i]) if strewn else 0
-    looks = np.stack([look(one, mask) for one, mask in zip(small, masks, strict=True)])
-    found = palettes(colours(planes.reshape(len(planes), 3, -1)), colours(frames))
-    return np.concatenate([describe(looks), found], axis=1)
+def unreadable_file(name: str, reason: str, detail: str) -> tuple[dict, np.ndarray]:
+    """Return what `measure_file` does for a file without a usable image."""
+    printable = name.encode("utf-8", "backslashreplace").decode()  # a file name may not be UTF-8, the manifest is
+    return dict.fromkeys(COLUMNS) | {"file": printable, "reason": reason, "detail": detail}, np.zeros(WIDTH + COLOURS)
 
 
-def _lines(rows: list[Measurements], images: list[Image.Image]) -> None:
-    """Pictures => the numbers of their grey levels into `rows`."""
-    grey = [image.convert("L") for image in images]
-    levels = [np.asarray(one) for one in grey]
-    lines = [metrics.directions(one) for one in levels]
-    for row, one, image in zip(rows, lines, grey, strict=True):
-        small_enough = max(image.size) <= metrics.SIDE
-        scaled = one if small_enough else metrics.directions(np.asarray(metrics.shrink(image, metrics.SIDE)))
-        row.sharpness = _short(metrics.sharpness(scaled))
-    for row, value in zip(rows, metrics.blocking(lines), strict=True):
-        row.blocking = _short(value)
-    for row, one in zip(rows, lines, strict=True):
-        row.contrast = _short(metrics.contrast(one))
-    for row, one in zip(rows, levels, strict=True):
-        row.noise = _short(metrics.noise(one))
+def _stop(*_: object) -> None:
+    raise TimeLimitError("slow-to-decode", f"takes more than {SECONDS} s")
 
 
-def _marks(image: Image.Image, colour: np.ndarray) -> int:
-    planes = background.planes(np.asarray(metrics.shrink(image, metrics.SIDE // 2)))
-    return watermarks.watermark_shapes(planes, background.subject(planes, colour))
+def _regular_file(path: Path) -> Path:
+    status = path.lstat()
+    if not stat.S_ISREG(status.st_mode):
+        raise UnreadableError("not-a-file", "a link, pipe or device")
+    if status.st_size > MOST_MIB << 20:
+        raise UnreadableError("too-large", f"{status.st_size >> 20} MiB, at most {MOST_MIB} allowed")
+    if not status.st_size:
+        raise UnreadableError("empty-file", "0 bytes")
+    return path
 
 
-def _short(value: float | None) -> float | None:
-    return None if value is None else round(value, 4)  # what is written is what is compared with a threshold
+def _measure_image(content: bytes, max_megapixels: float) -> tuple[dict, np.ndarray]:
+    image, columns = decode(content, max_megapixels)
+    image = flatten(image, WHITE)
+    grey, small = image.convert("L"), shrink(image, SUBJECT_SIDE)
+    levels, pixels, letters = np.asarray(grey), np.asarray(small), np.asarray(shrink(image, WATERMARK_SIDE))
+    colour = background.border_colour(pixels)
+    border = background.colour_distance(background.frame_pixels(pixels), colour)
+    mask, letter_mask = (background.colour_distance(part, colour) > background.PLAIN for part in (pixels, letters))
+    plain, flat = (float((border <= limit).mean()) for limit in (background.PLAIN, background.FLAT))
+    columns |= {
+        "sharpness": metrics.sharpness(np.asarray(shrink(grey, SHARPNESS_SIDE))),
+        "blocking": metrics.blocking(levels),
+        "noise": metrics.noise(levels),
+        "contrast": metrics.contrast(levels),
+        "border_colour": "#{:02x}{:02x}{:02x}".format(*colour),
+        "border_plain": plain,
+        "border_flat": flat,
+        "subject_share": float(mask.mean()),
+        "frame_contact": background.frame_contact(mask),
+        "watermark_shapes": watermark_shapes(letters, letter_mask) if flat >= background.FRAMED else 0,
+        "phash": str(imagehash.phash(small)),
+    }
+    columns = {name: round(value, 4) if isinstance(value, float) else value for name, value in columns.items()}
+    return columns, np.concatenate([descriptor(small, mask), palette(pixels)])

@@ -1,34 +1,28 @@
-"""How far a picture is from the others of its class: what tells a stranger that came into the folder by mistake.
-
-Legend: n pictures, r of them for reference, D length of a vector. Vectors have length 1: palettes, or CLIP's features.
-"""
+"""Find off-class images by their distance to the nearest images of the class."""
 
 import numpy as np
+from scipy.spatial import KDTree
 
-NEAREST = 3  # a class may have several looks (by day, by night): a picture needs a few like itself, not all
-FEWEST = 8  # of less, one cannot say what is usual
-MOST = 1000  # pictures for reference, evenly spaced: more change nothing but the time
-PIECE = 4096
-LEAST_SPREAD = 0.03  # in a class of all but equal pictures a small difference is no sign
+NEAREST = 3  # a class may have several looks: an image needs a few similar ones, not all
+FEWEST = 8  # usable images from which the usual distance can be estimated
+REFERENCES = 1000  # at most this many evenly spaced images are compared with
+LEAST_SPREAD = 0.03  # in a class of almost equal images, a small difference is not a sign of an outlier
 
 
-def class_distances(vectors: np.ndarray, usable: np.ndarray) -> np.ndarray | None:
-    """Vectors [n, D], and which are usable [n] bool => [n] robust deviations beyond the class's usual distance.
+def class_distances(vectors: np.ndarray, usable: np.ndarray) -> list[float | None]:
+    """Return how many robust standard deviations each vector [n, D] lies beyond the usual distance in the class.
 
-    A picture's distance is the mean one (1 - cosine) to its NEAREST among the usable others; the usual one is the
-    median of theirs, and a deviation 1.48 times the median absolute one. None where fewer than FEWEST are usable.
+    Vectors have length 1. The distance of an image is the mean cosine distance to its NEAREST among the other usable
+    images (bool [n]); the usual one is their median, and a deviation is 1.48 times their median absolute deviation.
+    All None if fewer than FEWEST are usable.
     """
-    reference = np.flatnonzero(usable)
-    if reference.size < FEWEST:
-        return None
-    reference = reference[np.linspace(0, reference.size - 1, min(reference.size, MOST)).astype(int)]
-    known = np.asarray(vectors[reference], np.float32)
-    apart = np.empty(len(vectors), np.float32)
-    for first in range(0, len(vectors), PIECE):
-        piece = np.asarray(vectors[first : first + PIECE], np.float32)
-        between = 1 - piece @ known.T
-        between[reference == np.arange(first, first + len(piece))[:, None]] = np.inf  # itself
-        apart[first : first + len(piece)] = np.partition(between, NEAREST - 1, axis=1)[:, :NEAREST].mean(axis=1)
-    usual = np.median(apart[reference])
-    spread = max(1.4826 * float(np.median(np.abs(apart[reference] - usual))), LEAST_SPREAD)
-    return np.round((apart - usual) / spread, 2)
+    references = np.flatnonzero(usable)
+    if len(references) < FEWEST:
+        return [None] * len(vectors)
+    references = references[np.linspace(0, len(references) - 1, min(len(references), REFERENCES)).astype(int)]
+    cosine = KDTree(vectors[references]).query(vectors, NEAREST + 1)[0] ** 2 / 2
+    is_reference = np.isin(np.arange(len(vectors)), references)
+    nearest = np.where(is_reference, cosine[:, 1:].mean(axis=1), cosine[:, :-1].mean(axis=1))  # [:, 0] is itself
+    usual = np.median(nearest[references])
+    deviation = 1.4826 * np.median(np.abs(nearest[references] - usual))
+    return np.round((nearest - usual) / max(deviation, LEAST_SPREAD), 2).tolist()

@@ -1,89 +1,48 @@
-"""Many files => their rows and vectors, over the cores, whatever one of them does to the process that reads it."""
+"""Map a function over items in worker processes, and survive the death of a worker."""
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from itertools import islice
 from multiprocessing import get_context
-
-import numpy as np
-
-from stages.images.quality.row import LENGTH, Measurements
-
-CHUNK = 64
-KEPT_MIB = 16
-PRELOAD = ["stages.images.quality.workers", "stages.images.quality.chunk"]  # once, for all processes
+from typing import Any
 
 
-def inspect_all(
-    files: list[tuple[str, str]], max_megapixels: float, workers: int
-) -> Iterator[tuple[Measurements, np.ndarray]]:
-    """(path, name)s => their rows and vectors, in the order given, by `workers` processes.
+def map_in_workers(function: Callable, items: list, workers: int, crashed: Callable) -> Iterator[Any]:
+    """Yield `function(item)` for each item, in order.
 
-    Holds a few chunks at a time, whatever the number of files. A file that ends the process that reads it (a decoder's
-    fault) is found by reading its chunk again, one process a file, and has a row that says so.
+    A worker dies if a decoder crashes, or if the OS kills it because memory is short. The first item without a result
+    is then run alone, in a process of its own, and the others in new workers. Only an item that kills the process that
+    runs it alone, and does so again, yields `crashed(item)`.
     """
-    chunks = [files[i : i + CHUNK] for i in range(0, len(files), CHUNK)]
-    if workers == 1 or len(files) <= CHUNK:
-        yield from _in_one_process(chunks, max_megapixels)
-        return
-    waiting = iter(chunks)
-    pool = _pool(workers)
-    running = [(chunk, pool.submit(_chunk, chunk, max_megapixels)) for chunk in islice(waiting, 3 * workers)]
-    try:
-        while running:
-            chunk, future = running.pop(0)
+    done = 0
+    while done < len(items):
+        pool = _pool(min(workers, len(items) - done))
+        try:
+            for result in pool.map(function, items[done:]):
+                done += 1
+                yield result
+        except BrokenProcessPool:
+            yield _run_alone(function, items[done], crashed)
+            done += 1
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _run_alone(function: Callable, item: Any, crashed: Callable) -> Any:
+    for _ in range(2):
+        with _pool(1) as pool:
             try:
-                yield from zip(*future.result(), strict=True)
+                return pool.submit(function, item).result()
             except BrokenProcessPool:
-                yield from _one_by_one(chunk, max_megapixels)
-                pool = _pool(workers)
-                running = [(c, pool.submit(_chunk, c, max_megapixels)) for c, _ in running]
-            following = next(waiting, None)
-            if following is not None:
-                running.append((following, pool.submit(_chunk, following, max_megapixels)))
-    finally:
-        pool.shutdown(cancel_futures=True)
+                continue
+    with _pool(1) as pool:
+        pool.submit(int).result()  # raises BrokenProcessPool if workers cannot even start
+    return crashed(item)
 
 
 def _pool(workers: int) -> ProcessPoolExecutor:
     context = get_context("forkserver")
-    context.set_forkserver_preload(PRELOAD)
-    return ProcessPoolExecutor(workers, mp_context=context, initializer=_ready)
-
-
-def _ready() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent alone says that it was interrupted
-    # glibc gives memory back to the system, and asks for it again for the next picture, unless it was seen to free a
-    # larger piece. This one is never touched, so that it takes no memory.
-    np.empty(KEPT_MIB << 20, np.uint8)
-
-
-def _in_one_process(chunks: list, max_megapixels: float) -> Iterator[tuple[Measurements, np.ndarray]]:
-    """Few files: not worth starting several processes, but still one that is not ours to lose."""
-    pool = _pool(1)
-    try:
-        for chunk in chunks:
-            try:
-                yield from zip(*pool.submit(_chunk, chunk, max_megapixels).result(), strict=True)
-            except BrokenProcessPool:
-                yield from _one_by_one(chunk, max_megapixels)
-                pool = _pool(1)
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _one_by_one(chunk: list[tuple[str, str]], max_megapixels: float) -> Iterator[tuple[Measurements, np.ndarray]]:
-    for file in chunk:
-        with _pool(1) as pool:
-            try:
-                yield from zip(*pool.submit(_chunk, [file], max_megapixels).result(), strict=True)
-            except BrokenProcessPool:
-                yield Measurements(file[1], problem="ends the decoder"), np.zeros(LENGTH, np.float32)
-
-
-def _chunk(chunk: list[tuple[str, str]], max_megapixels: float) -> tuple[list[Measurements], np.ndarray]:
-    from stages.images.quality.chunk import measured  # what decodes pictures is for the processes that do
-
-    return measured(chunk, max_megapixels)
+    context.set_forkserver_preload(["stages.images.quality.manifest"])  # imported once for all workers
+    ignore_interrupt = (signal.SIGINT, signal.SIG_IGN)  # on Ctrl-C, the main process stops the workers
+    return ProcessPoolExecutor(workers, context, signal.signal, ignore_interrupt)

@@ -1,53 +1,37 @@
-"""A picture of any shape => a square, never squashed."""
+"""Resize images of any shape to squares, without distortion."""
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
-from stages.images.quality.background import colour, planes, subject
-from stages.images.quality.decode import decode, flatten
-
-WHITE = (255, 255, 255)
+from stages.images.quality.background import PLAIN, border_colour, colour_distance
+from stages.images.quality.canvas import WHITE, flatten
+from stages.images.quality.decode import decode
 
 
 def resize_to_square(content: bytes, side: int, fit: str, background: str) -> Image.Image:
-    """A file's bytes => RGB, `side` x `side`: upright, transparency on a plain ground, padded or cropped.
+    """Decode a file and return it as RGB, `side` x `side`, padded or cropped.
 
-    `background` is what shows through transparency and fills what padding adds: white, or the picture's own border
-    colour, which for a transparent border is white. Cropping keeps the square that holds most of the subject.
+    `background` is the colour behind transparent pixels and of the padding: white, or the colour of the image's border,
+    which is white where the border is transparent. Cropping keeps the square with most of the subject.
     """
-    image = decode(content, max_megapixels=float("inf")).image
-    ground = _ground(image, background)
-    image = flatten(image, ground)
+    image, _ = decode(content)
+    # A transparent pixel has an arbitrary colour, often black: only opaque borders count.
+    colour = WHITE if background == "white" else border_colour(np.asarray(flatten(image, WHITE)))
+    image = flatten(image, colour)
     if fit == "crop":
-        image = image.crop(_crop(image))
-    factor = side / max(image.size)
-    size = (max(1, round(image.width * factor)), max(1, round(image.height * factor)))
-    image = image.resize(size, Image.Resampling.LANCZOS)
-    if image.size == (side, side):
-        return image
-    whole = Image.new("RGB", (side, side), ground)
-    whole.paste(image, ((side - size[0]) // 2, (side - size[1]) // 2))
-    return whole
+        image = image.crop(_subject_square(image))
+    return ImageOps.pad(image, (side, side), Image.Resampling.LANCZOS, colour)
 
 
-def _ground(image: Image.Image, background: str) -> tuple[int, int, int]:
-    if background == "white":
-        return WHITE
-    if image.mode != "RGBA":
-        return colour(np.asarray(image))
-    # What a transparent pixel's colour is, is chance (often black): only opaque borders have a colour.
-    return colour(np.asarray(flatten(image, WHITE)))
-
-
-def _crop(image: Image.Image) -> tuple[int, int, int, int]:
-    """A picture => the square of its shorter side that is centred on the subject, as far as the picture goes."""
+def _subject_square(image: Image.Image) -> tuple[int, int, int, int]:
+    """Return the box of the largest square whose center is as near as possible to the center of the subject."""
+    pixels = np.asarray(image.resize((64, 64), Image.Resampling.BOX))
+    rows, columns = np.nonzero(colour_distance(pixels, border_colour(pixels)) > PLAIN)
+    if not rows.size:
+        rows = columns = np.array([31.5])
     side = min(image.size)
-    small = image.resize((64, 64), Image.Resampling.BOX)
-    pixels = np.asarray(small)
-    mask = subject(planes(pixels), np.array(colour(pixels)))
-    rows, columns = np.nonzero(mask) if mask.any() else (np.array([31.5]), np.array([31.5]))
-    left = (columns.mean() + 0.5) / 64 * image.width - side / 2
-    top = (rows.mean() + 0.5) / 64 * image.height - side / 2
-    left = round(min(max(left, 0), image.width - side))
-    top = round(min(max(top, 0), image.height - side))
+    left, top = (
+        round(min(max((center.mean() + 0.5) / 64 * length - side / 2, 0), length - side))
+        for center, length in zip((columns, rows), image.size, strict=True)
+    )
     return (left, top, left + side, top + side)
