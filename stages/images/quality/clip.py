@@ -11,8 +11,7 @@ from transformers.utils import logging
 
 from stages.common.pretrained import check_folder, load_model, loading
 from stages.images.quality.background import border_colour
-from stages.images.quality.canvas import WHITE, flatten
-from stages.images.quality.decode import decode
+from stages.images.quality.decode import WHITE, decode, flatten
 
 MEAN, DEVIATION = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # of CLIP's training set
 

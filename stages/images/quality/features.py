@@ -10,7 +10,6 @@ SIDE = 32
 CELLS, ORIENTATIONS = 4, 6  # cells along a side; directions of edges in half a turn
 WIDTH = CELLS * CELLS * (ORIENTATIONS + 3)
 COLOURS = 4**3  # four levels of each channel
-BACKGROUND = 0.05  # a colour of more than this share of the frame belongs to the background
 
 
 def palette(pixels: np.ndarray) -> np.ndarray:
@@ -19,11 +18,9 @@ def palette(pixels: np.ndarray) -> np.ndarray:
     The product of two palettes is their Bhattacharyya coefficient: 1 for equal shares, 0 without a common colour. The
     colours of the frame are left out, unless hardly anything else is there.
     """
-    image, frame = (
-        np.bincount((part.reshape(-1, 3) >> 6) @ (16, 4, 1), minlength=COLOURS)
-        for part in (pixels, frame_pixels(pixels))
-    )
-    subject = np.where(frame > BACKGROUND * frame.sum(), 0, image)
+    parts = (pixels.reshape(-1, 3), frame_pixels(pixels))
+    image, frame = (np.bincount((part >> 6) @ (16, 4, 1), minlength=COLOURS) for part in parts)
+    subject = np.where(frame > 0.05 * frame.sum(), 0, image)
     if subject.sum() < 0.05 * image.sum():
         subject = image
     return np.sqrt(subject / subject.sum())

@@ -3,7 +3,6 @@
 import difflib
 import math
 import os
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -14,25 +13,23 @@ from tqdm import tqdm
 from stages import UserError
 from stages.images.quality.duplicates import group_duplicates
 from stages.images.quality.features import WIDTH
-from stages.images.quality.measurements import COLUMNS, measure_file, unreadable_file
+from stages.images.quality.measurements import measure_file, unreadable_file
 from stages.images.quality.outliers import class_distances
 from stages.images.quality.params import Filter
 from stages.images.quality.verdict import quality, reject
 from stages.images.quality.workers import map_in_workers
 
-Manifest = tuple[pd.DataFrame, np.ndarray]
 
-
-def build_manifest(raw: Path, params: Filter, workers: int, measure: Callable = measure_file) -> Manifest:
+def build_manifest(raw: Path, params: Filter, workers: int, measure=measure_file) -> tuple[pd.DataFrame, np.ndarray]:
     """Return a row for every file of the class, sorted by name, and its features [files, D] float16.
 
     Raises UserError if the class does not exist or is empty.
     """
     names = _file_names(_class_folder(raw, params.class_), raw)
-    crashed = partial(unreadable_file, reason="crashes-the-decoder", detail="the process that decodes it dies")
     task = partial(measure, raw=raw, max_megapixels=params.max_megapixels)
-    measured = tqdm(map_in_workers(task, names, workers, crashed), "filter", len(names), unit="image", disable=None)
-    rows, features = zip(*measured, strict=True)
+    results = map_in_workers(task, unreadable_file, names, workers)
+    measured = dict(tqdm(results, "filter", len(names), unit="image", disable=None))
+    rows, features = zip(*(measured[name] for name in names), strict=True)
     features, vectors = np.split(np.stack(features), [WIDTH], axis=1)
     groups = group_duplicates([row["phash"] for row in rows], params.duplicate_distance)
     for row, group in zip(rows, groups, strict=True):
@@ -47,15 +44,14 @@ def build_manifest(raw: Path, params: Filter, workers: int, measure: Callable = 
         features = np.concatenate([features, center(vectors, unique)], axis=1)
     for row, distance in zip(rows, class_distances(vectors, unique), strict=True):
         row["class_distance"] = distance if row["phash"] else None
-    best, table = _best_copies(rows, params), []
+    best = _best_copies(rows, params)
     for row in rows:
         reason, detail = reject(row, params)
         if not reason and best[row["group"]] is not row:
             reason, detail = "duplicate", f"of {Path(best[row['group']]['file']).name}"
-        measured = {name: row[name] for name in (*COLUMNS, "class_distance", "group")}
-        verdict = {"verdict": "reject" if reason else "keep", "reason": reason, "detail": detail}
-        table.append(measured | quality(row, params) | verdict)
-    return pd.DataFrame(table, dtype=object), features.astype(np.float16)  # object: integers may have gaps
+        del row["reason"], row["detail"]  # so that they are the last columns
+        row.update(quality(row, params), verdict="reject" if reason else "keep", reason=reason, detail=detail)
+    return pd.DataFrame(rows, dtype=object), features.astype(np.float16)  # object: integers may have gaps
 
 
 def _class_folder(raw: Path, name: str) -> Path:

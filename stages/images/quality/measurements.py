@@ -1,7 +1,5 @@
 """Measure one file: what it is, and the quality of its image."""
 
-import signal
-import stat
 from pathlib import Path
 
 import imagehash
@@ -9,8 +7,7 @@ import numpy as np
 
 from stages.common.files import sha256
 from stages.images.quality import background, metrics
-from stages.images.quality.canvas import WHITE, flatten, shrink
-from stages.images.quality.decode import UnreadableError, decode
+from stages.images.quality.decode import WHITE, UnreadableError, decode, flatten, shrink
 from stages.images.quality.features import COLOURS, WIDTH, descriptor, palette
 from stages.images.quality.watermarks import watermark_shapes
 
@@ -19,13 +16,7 @@ COLUMNS = (
     *("sharpness", "jpeg_quality", "blocking", "noise", "contrast", "border_colour", "border_plain", "border_flat"),
     *("subject_share", "frame_contact", "watermark_shapes", "phash"),
 )
-SECONDS = 60  # no sound image takes longer
-MOST_MIB = 512
 SHARPNESS_SIDE, WATERMARK_SIDE, SUBJECT_SIDE = 256, 128, 64  # longer side in pixels at which each is measured
-
-
-class TimeLimitError(BaseException):
-    """The time limit has passed. Not an Exception, because decoders catch those."""
 
 
 def measure_file(name: str, raw: Path, max_megapixels: float) -> tuple[dict, np.ndarray]:
@@ -34,41 +25,33 @@ def measure_file(name: str, raw: Path, max_megapixels: float) -> tuple[dict, np.
     A file without a usable image raises nothing; it has a `reason`, a `detail`, no `phash`, and features of 0.
     """
     row, features = unreadable_file(name, "", "")
-    signal.signal(signal.SIGALRM, _stop)
-    signal.alarm(SECONDS)
     try:
-        path = _regular_file(raw / name)
-        row |= {"bytes": path.stat().st_size, "sha256": sha256(path)}
-        columns, features = _measure_image(path.read_bytes(), max_megapixels)
+        row |= {"bytes": _file_size(raw / name), "sha256": sha256(raw / name)}
+        columns, features = _measure_image((raw / name).read_bytes(), max_megapixels)
         row |= columns
-    except (UnreadableError, TimeLimitError) as error:
+    except UnreadableError as error:
         row["reason"], row["detail"] = error.args
     except OSError as error:
         row["reason"], row["detail"] = "unreadable", error.strerror
-    finally:
-        signal.alarm(0)
     return row, features
 
 
 def unreadable_file(name: str, reason: str, detail: str) -> tuple[dict, np.ndarray]:
     """Return what `measure_file` does for a file without a usable image."""
     printable = name.encode("utf-8", "backslashreplace").decode()  # a file name may not be UTF-8, the manifest is
-    return dict.fromkeys(COLUMNS) | {"file": printable, "reason": reason, "detail": detail}, np.zeros(WIDTH + COLOURS)
+    row = dict.fromkeys(COLUMNS) | {"file": printable, "reason": reason, "detail": detail}
+    return row, np.zeros(WIDTH + COLOURS, np.float32)
 
 
-def _stop(*_: object) -> None:
-    raise TimeLimitError("slow-to-decode", f"takes more than {SECONDS} s")
-
-
-def _regular_file(path: Path) -> Path:
-    status = path.lstat()
-    if not stat.S_ISREG(status.st_mode):
+def _file_size(path: Path) -> int:
+    if path.is_symlink() or not path.is_file():
         raise UnreadableError("not-a-file", "a link, pipe or device")
-    if status.st_size > MOST_MIB << 20:
-        raise UnreadableError("too-large", f"{status.st_size >> 20} MiB, at most {MOST_MIB} allowed")
-    if not status.st_size:
+    size = path.stat().st_size
+    if size > 512 << 20:
+        raise UnreadableError("too-large", f"{size >> 20} MiB, at most 512 allowed")
+    if not size:
         raise UnreadableError("empty-file", "0 bytes")
-    return path
+    return size
 
 
 def _measure_image(content: bytes, max_megapixels: float) -> tuple[dict, np.ndarray]:
@@ -94,4 +77,4 @@ def _measure_image(content: bytes, max_megapixels: float) -> tuple[dict, np.ndar
         "phash": str(imagehash.phash(small)),
     }
     columns = {name: round(value, 4) if isinstance(value, float) else value for name, value in columns.items()}
-    return columns, np.concatenate([descriptor(small, mask), palette(pixels)])
+    return columns, np.concatenate([descriptor(small, mask), palette(pixels)], dtype=np.float32)

@@ -3,12 +3,11 @@
 import math
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 
 LINES = 32  # about so many evenly spaced rows and columns stand for all, also in a large photograph
 REACH = 12  # pixels over which an edge may rise
 GRID = 8  # JPEG's block
-LUMA_STEPS = (16, 11, 10, 16)  # first steps of the luma table at JPEG quality 50 (ITU T.81, table K.1)
+LUMA_STEPS = 16 + 11 + 10 + 16  # the first four of the luma table at JPEG quality 50 (ITU T.81, table K.1)
 
 
 def _lines(grey: np.ndarray) -> list[np.ndarray]:
@@ -25,7 +24,9 @@ def sharpness(grey: np.ndarray) -> float:
     if min(grey.shape) <= REACH:
         return 0.0
     rise = np.concatenate([np.abs(lines[:, REACH:] - lines[:, :-REACH]).ravel() for lines in _lines(grey)])
-    windows = [sliding_window_view(np.abs(np.diff(lines)), REACH, axis=1) for lines in _lines(grey)]
+    windows = [
+        np.lib.stride_tricks.sliding_window_view(np.abs(np.diff(lines)), REACH, axis=1) for lines in _lines(grey)
+    ]
     step = np.concatenate([window.max(axis=2).ravel() for window in windows])
     strong = rise >= max(24, 0.5 * rise.max())
     if not strong.any():
@@ -56,7 +57,7 @@ def blocking(grey: np.ndarray) -> float:
 
 def jpeg_quality(table: list[int]) -> int:
     """Return the quality, 1 to 100, at which the IJG encoder writes a luma quantization table [64]."""
-    scale = 100 * sum(table[: len(LUMA_STEPS)]) / sum(LUMA_STEPS)
+    scale = 100 * sum(table[:4]) / LUMA_STEPS
     return round(min(max(5000 / scale if scale > 100 else (200 - scale) / 2, 1), 100))
 
 
@@ -67,8 +68,7 @@ def noise(grey: np.ndarray) -> float:
     """
     if min(grey.shape) < 3:
         return 0.0
-    step = max(1, len(grey) // LINES)
-    above, row, below = (grey[i : len(grey) - 2 + i : step].astype(np.int16) for i in range(3))
+    above, row, below = (grey[i : len(grey) - 2 + i : max(1, len(grey) // LINES)].astype(np.int16) for i in range(3))
     vertical = above - 2 * row + below
     laplacian = vertical[:, :-2] - 2 * vertical[:, 1:-1] + vertical[:, 2:]
     return float(np.quantile(np.abs(laplacian).mean(axis=1), 0.5, method="higher")) * math.sqrt(math.pi / 2) / 6

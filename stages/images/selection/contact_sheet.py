@@ -6,8 +6,7 @@ from typing import Any
 import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
 
-from stages.images.quality.canvas import WHITE, fit, flatten
-from stages.images.quality.decode import decode
+from stages.images.quality.decode import WHITE, decode, fit, flatten
 
 THUMB, GAP, LINE, MARGIN, COLUMNS = 148, 14, 17, 36, 8
 ROW, HEADING = THUMB + 2 * LINE + 2 * GAP, 48

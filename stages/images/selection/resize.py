@@ -4,8 +4,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from stages.images.quality.background import PLAIN, border_colour, colour_distance
-from stages.images.quality.canvas import WHITE, flatten
-from stages.images.quality.decode import decode
+from stages.images.quality.decode import WHITE, decode, flatten
 
 
 def resize_to_square(content: bytes, side: int, fit: str, background: str) -> Image.Image:
