@@ -1,12 +1,11 @@
-"""data/manifest.csv, data/raw => data/curated: the few pictures that teach the word, and those that measure it."""
+"""Choose the training images and the held-out images."""
 
-import io
 from pathlib import Path
 
-from stages.common.files import folder_atomic, write_atomic, write_json
+from stages.common.files import folder_atomic, png_bytes, write_atomic, write_json
 from stages.common.params import load
 from stages.common.stage import stage
-from stages.images.selection.curate import curate, read
+from stages.images.selection.curate import curate, read_manifest
 
 RAW = Path("data/raw")
 MANIFEST = Path("data/manifest.csv")
@@ -18,19 +17,17 @@ PAGE = Path("data/curated.html")
 
 @stage
 def main() -> str:
-    """data/raw, data/manifest.csv, data/features.npy => data/curated, data/contact_sheet.png, data/curated.html."""
+    """Write data/curated, data/contact_sheet.png and data/curated.html."""
     params = load("curate")
-    rows, features = read(MANIFEST, FEATURES)
+    manifest, features = read_manifest(MANIFEST, FEATURES)
     with folder_atomic(CURATED) as folder:
-        index, sheet, page = curate(RAW, rows, features, params.curate, folder)
+        index, sheet, page = curate(RAW, manifest, features, params.curate, folder)
         write_json(folder / "index.json", index)
-    picture = io.BytesIO()
-    sheet.save(picture, "PNG")
-    write_atomic(SHEET, picture.getvalue())
+    write_atomic(SHEET, png_bytes(sheet))
     write_atomic(PAGE, page)
     return (
-        f"{len(index['train'])} pictures to train on and {len(index['holdout'])} held out in {CURATED}; "
-        f"look at {SHEET}, and change the choice in {PAGE}"
+        f"{len(index['train'])} training images and {len(index['holdout'])} held-out images in {CURATED}; "
+        f"see {SHEET}, and change the choice in {PAGE}"
     )
 
 

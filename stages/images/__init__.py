@@ -1,1 +1,1 @@
-"""Pictures as files: sources, decoding, quality, duplicates, selection."""
+"""Images as files: sources, quality, selection."""

@@ -1,6 +1,7 @@
-"""The choice: clean, varied, a person's word final; and the page on which the word is given."""
+"""The choice is clean and varied, a person's overrides are final, and the page writes them."""
 
-import json
+import html
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,170 +10,141 @@ from PIL import Image, ImageFilter
 from ruamel.yaml import YAML
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.remote.webdriver import WebDriver
-from selenium.webdriver.remote.webelement import WebElement
 
 from stages import UserError
+from stages.images.quality.manifest import build_manifest
 from stages.images.quality.params import Filter
-from stages.images.quality.sift import sift
-from stages.images.selection.curate import curate, read
+from stages.images.selection.curate import curate, read_manifest
 from stages.images.selection.params import Curate
-from stages.images.selection.square import square
+from stages.images.selection.resize import resize_to_square
 from tests.browser import browser, needs_browser
 from tests.images import corpus
 
 
+def write_manifest(raw: Path) -> Path:
+    """Filter the class Thing and return the folder of the outs."""
+    manifest, features = build_manifest(raw, Filter(**{"class": "Thing", "duplicate_distance": 0}), 1)
+    manifest.to_csv(raw.parent / "manifest.csv", index=False)
+    np.save(raw.parent / "features.npy", features)
+    return raw.parent
+
+
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twelve clean pictures, five of them all but alike, and three defects."""
-    home = tmp_path_factory.mktemp("home")
-    folder = home / "raw" / "Thing"
-    folder.mkdir(parents=True)
-    for i in range(8):
-        corpus.scene(256, 20 + i).save(folder / f"clean{i}.png")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve clean images, five of them almost equal, and three defects."""
+    images = {f"clean{i}": corpus.scene(256, 20 + i) for i in range(8)}
     for i in range(4):
-        image = corpus.scene(256, 20)
+        images[f"like{i}"] = image = corpus.scene(256, 20)
         image.paste((40 * i, 90, 30), (150 + 9 * i, 160, 230, 240 - 9 * i))
-        image.save(folder / f"like{i}.png")
-    corpus.scene(256, 40).filter(ImageFilter.GaussianBlur(6)).save(folder / "blurred.png")
-    corpus.scene(30, 41).save(folder / "small.png")
-    (folder / "broken.jpg").write_bytes(b"nothing")
-    sift(
-        home / "raw",
-        Filter(**{"class": "Thing", "duplicate_distance": 0}),
-        1,
-        home / "manifest.csv",
-        home / "features.npy",
-    )
-    return home
+    images["blurred"] = corpus.scene(256, 40).filter(ImageFilter.GaussianBlur(6))
+    raw = corpus.save(tmp_path_factory.mktemp("data"), small=corpus.scene(30, 41), **images)
+    (raw / "Thing" / "broken.jpg").write_bytes(b"nothing")
+    return write_manifest(raw)
 
 
-def make(home: Path, out: Path, **section: object) -> tuple[dict, str]:
-    """=> (index, page)."""
-    params = Curate(**({"count": 5, "holdout": 2, "resolution": 64} | section))
-    rows, features = read(home / "manifest.csv", home / "features.npy")
-    index, _, page = curate(home / "raw", rows, features, params, out)
+def run(data: Path, out: Path, **params: object) -> tuple[dict, str]:
+    """Return the index and the page."""
+    section = Curate(**({"count": 5, "holdout": 2, "resolution": 64} | params))
+    index, _, page = curate(data / "raw", *read_manifest(data / "manifest.csv", data / "features.npy"), section, out)
     return index, page
 
 
-def sources(index: dict, part: str = "train") -> list[str]:
-    return [entry["source"].removeprefix("Thing/") for entry in index[part]]
+def sources(index: dict, *parts: str) -> list[str]:
+    return [row["source"].removeprefix("Thing/") for part in parts or ("train", "holdout") for row in index[part]]
 
 
-def test_the_choice_is_clean_and_the_same_twice(home: Path, tmp_path: Path):
-    index, page = make(home, tmp_path / "a")
-    assert (len(index["train"]), len(index["holdout"])) == (5, 2)
-    assert not set(sources(index) + sources(index, "holdout")) & {"blurred.png", "small.png", "broken.jpg"}
-    assert len(set(sources(index) + sources(index, "holdout"))) == 7
-    assert (index, page) == make(home, tmp_path / "b")
-    for entry in index["train"] + index["holdout"]:
-        with Image.open(tmp_path / "a" / entry["file"]) as image:
+def test_choice_is_clean_varied_and_reproducible(data: Path, tmp_path: Path):
+    index, page = run(data, tmp_path / "a", diversity=0.8)
+    assert (len(index["train"]), len(index["holdout"]), len(set(sources(index)))) == (5, 2, 7)
+    assert not set(sources(index)) & {"blurred.png", "small.png", "broken.jpg"}
+    assert len({"like0.png", "like1.png", "like2.png", "like3.png", "clean0.png"} & set(sources(index, "train"))) <= 2
+    assert (index, page) == run(data, tmp_path / "b", diversity=0.8)
+    for row in index["train"] + index["holdout"]:
+        with Image.open(tmp_path / "a" / row["file"]) as image:
             assert (image.size, image.mode, image.info) == ((64, 64), "RGB", {})
-        assert (tmp_path / "a" / entry["file"]).read_bytes() == (tmp_path / "b" / entry["file"]).read_bytes()
+        assert (tmp_path / "a" / row["file"]).read_bytes() == (tmp_path / "b" / row["file"]).read_bytes()
 
 
-def test_pictures_that_are_all_but_alike_do_not_crowd(home: Path, tmp_path: Path):
-    alike = {f"like{i}.png" for i in range(4)} | {"clean0.png"}
-    varied, _ = make(home, tmp_path / "varied", diversity=0.8)
-    assert len(alike & set(sources(varied))) <= 2
-
-
-def test_a_persons_word_is_final(home: Path, tmp_path: Path):
-    best = sources(make(home, tmp_path / "a")[0])[0]
-    rows, _ = read(home / "manifest.csv", home / "features.npy")
+def test_overrides_are_final(data: Path, tmp_path: Path):
+    best = sources(run(data, tmp_path / "a")[0])[0]
+    manifest, _ = read_manifest(data / "manifest.csv", data / "features.npy")
     other = "like2.png" if best != "like2.png" else "like1.png"
-    sha = rows.set_index("file")["sha256"][f"Thing/{other}"]
-    index, _ = make(home, tmp_path / "b", include=["blurred.png", sha[:10]], exclude=[best, "clean[67].png"])
+    sha256 = manifest.set_index("file")["sha256"][f"Thing/{other}"]
+    index, _ = run(data, tmp_path / "b", include=["blurred.png", sha256[:10]], exclude=[best, "clean[67].png"])
     assert sources(index)[:2] == ["blurred.png", other]
     assert index["train"][0]["reason"] == "included by blurred.png"
-    assert not {best, "clean6.png", "clean7.png"} & set(sources(index) + sources(index, "holdout"))
+    assert not {best, "clean6.png", "clean7.png"} & set(sources(index))
 
 
 @pytest.mark.parametrize(
-    ("section", "words"),
+    ("params", "message"),
     [
-        ({"include": ["clean9.png"]}, "the nearest name is clean"),
-        ({"include": ["broken.jpg"]}, "no picture to give"),
-        ({"include": ["clean0.png"], "exclude": ["clean*.png"]}, "both name"),
+        ({"include": ["clean9.png"]}, "the most similar name is clean"),
+        ({"include": ["broken.jpg"]}, "which has no image .not-an-image"),
+        ({"include": ["clean0.png"], "exclude": ["clean*.png"]}, "both match"),
         ({"include": ["clean*.png"]}, "more than curate.count"),
-        ({"count": 11}, "of 15 in the class 12 are usable"),
+        ({"count": 11}, "12 of 15 in the class are usable .rejected: 1 blurred, 1 not-an-image, 1 too-small"),
     ],
 )
-def test_what_cannot_be_is_one_sentence(home: Path, tmp_path: Path, section: dict, words: str):
-    with pytest.raises(UserError, match=words):
-        make(home, tmp_path / "a", **section)
+def test_impossible_choices_are_errors(data: Path, tmp_path: Path, params: dict, message: str):
+    with pytest.raises(UserError, match=message):
+        run(data, tmp_path / "a", **params)
 
 
-def test_a_square_is_never_squashed_and_never_black(tmp_path: Path):
+@pytest.mark.parametrize("fault", ["missing", "truncated", "other features"])
+def test_broken_manifest_names_the_stage_to_rerun(data: Path, tmp_path: Path, fault: str):
+    content = (data / "manifest.csv").read_bytes()
+    if fault != "missing":
+        (tmp_path / "manifest.csv").write_bytes(content[:-40] if fault == "truncated" else content)
+    np.save(tmp_path / "features.npy", np.zeros((3, 4)) if fault == "other features" else np.zeros((15, 4)))
+    with pytest.raises(UserError, match="dvc repro filter"):
+        run(tmp_path, tmp_path / "a")
+
+
+def test_square_is_not_distorted_and_transparency_not_black():
     wide = Image.new("RGBA", (90, 30), (0, 0, 0, 0))
     wide.paste((200, 30, 30, 255), (10, 5, 35, 30))
     content = corpus.saved(wide, "PNG")
     for background in ("white", "border"):
-        made = square(content, 90, "pad", background)
-        assert made.getpixel((2, 2)) == made.getpixel((60, 45)) == (255, 255, 255)
-        assert made.getpixel((22, 48)) == (200, 30, 30)
-    red = np.asarray(square(content, 30, "crop", "white"))[:, :, 1] < 100
-    assert red.sum() == 25 * 25
-    green = Image.new("RGB", (60, 20), (20, 160, 40))
-    assert np.unique(
-        np.asarray(square(corpus.saved(green, "PNG"), 60, "pad", "border")).reshape(-1, 3), axis=0
-    ).tolist() == [[20, 160, 40]]
+        square = resize_to_square(content, 90, "pad", background)
+        assert square.getpixel((2, 2)) == square.getpixel((60, 45)) == (255, 255, 255)
+        assert square.getpixel((22, 48)) == (200, 30, 30)
+    assert (np.asarray(resize_to_square(content, 30, "crop", "white"))[:, :, 1] < 100).sum() == 25 * 25
+    green = corpus.saved(Image.new("RGB", (60, 20), (20, 160, 40)), "PNG")
+    assert resize_to_square(green, 60, "pad", "border").getcolors() == [(3600, (20, 160, 40))]
 
 
 @needs_browser
-def test_three_clicks_give_lines_that_change_the_choice_as_clicked(home: Path, tmp_path: Path):
-    index, page = make(home, tmp_path / "a", exclude=["small.png"])
+def test_clicks_on_the_page_change_the_choice(data: Path, tmp_path: Path):
+    index, page = run(data, tmp_path / "a", exclude=["small.png"])
     (tmp_path / "page.html").write_text(page)
-    out, second = sources(index)[0], sources(index)[1]
-    into = next(f"clean{i}.png" for i in range(8) if f"clean{i}.png" not in sources(index))
+    (worse, second), rest = sources(index)[:2], [f"clean{i}.png" for i in range(8)]
+    better = next(name for name in rest if name not in sources(index, "train"))
     with browser(tmp_path / "profile") as window:
         window.get((tmp_path / "page.html").as_uri())
         assert window.execute_script("return document.querySelectorAll('.card').length") == 15
         assert window.execute_script("return [...document.images].every(i => i.src.startsWith('data:'))")
-        find(window, out, ".exclude").click()
-        find(window, into, ".include").click()
-        find(window, second, ".include").send_keys(Keys.ENTER)
-        window.execute_script("document.querySelectorAll('.card[data-file=\"small.png\"] .include').length")
-        lines = window.find_element(By.ID, "yaml").text
-        pressed = window.execute_script(
-            f"return document.querySelector('.card[data-file=\"{out}\"] .exclude').ariaPressed"
+        exclude, include, by_key = (
+            window.find_element(By.CSS_SELECTOR, f'.card[data-file="{file}"] .{mark}')
+            for file, mark in ((worse, "exclude"), (better, "include"), (second, "include"))
         )
-    assert pressed == "true"
-    pasted = YAML(typ="safe").load("curate:\n  count: 5\n  holdout: 2\n  resolution: 64\n" + _indented(lines))["curate"]
-    assert pasted["exclude"] == ["small.png", out]
-    changed, _ = make(home, tmp_path / "b", **pasted)
-    assert set(sources(changed)) >= {into, second}
-    assert out not in sources(changed) + sources(changed, "holdout")
+        exclude.click()
+        include.click()
+        by_key.send_keys(Keys.ENTER)
+        assert exclude.get_attribute("aria-pressed") == "true"
+        lines = window.find_element(By.ID, "yaml").text
+    overrides = YAML(typ="safe").load("\n".join(line.strip() for line in lines.splitlines()))
+    assert overrides["exclude"] == ["small.png", worse]
+    changed, _ = run(data, tmp_path / "b", **overrides)
+    assert set(sources(changed)) >= {better, second}
+    assert worse not in sources(changed)
 
 
-def find(window: WebDriver, file: str, button: str) -> WebElement:
-    """=> a button of the card of `file`."""
-    return window.find_element(By.CSS_SELECTOR, f'.card[data-file="{file}"] {button}')
-
-
-def _indented(lines: str) -> str:
-    return "\n".join("  " + line.strip() for line in lines.splitlines())
-
-
-@needs_browser
 def test_hostile_names_are_text_on_the_page(tmp_path: Path):
-    folder = tmp_path / "raw" / "Thing"
-    folder.mkdir(parents=True)
-    names = [
-        "<img src=x onerror=document.title='owned'>.png".replace("/", ""),
-        "a\"b'c.png",
-        "{{7*7}}.png",
-        "</script>".replace("/", "") + ".png",
-    ]
-    for i, name in enumerate(names):
-        corpus.scene(128, 50 + i).save(folder / name)
-    sift(tmp_path / "raw", Filter(**{"class": "Thing"}), 1, tmp_path / "manifest.csv", tmp_path / "features.npy")
-    _, page = make(tmp_path, tmp_path / "a", count=1, holdout=1, include=[names[0]])
-    (tmp_path / "page.html").write_text(page)
-    with browser(tmp_path / "profile") as window:
-        window.get((tmp_path / "page.html").as_uri())
-        assert window.execute_script("return document.title") == "Thing: 1 of 4 pictures"
-        assert set(
-            window.execute_script("return [...document.querySelectorAll('.card')].map(c => c.dataset.file)")
-        ) == set(names)
-        assert json.loads(window.find_element(By.ID, "yaml").text.splitlines()[0].partition(":")[2]) == [names[0]]
+    names = ["<img src=x onerror=alert()>", "a\"b'c", "{{7*7}}", "<script>"]
+    raw = corpus.save(tmp_path, **{name: corpus.scene(128, 50 + i) for i, name in enumerate(names)})
+    _, page = run(write_manifest(raw), tmp_path / "a", count=1, holdout=1, include=["<script>.png"])
+    files = [html.unescape(name) for name in re.findall('data-file="([^"]*)"', page)]
+    assert sorted(files) == sorted(f"{name}.png" for name in names)
+    assert "<img src=x" not in page
+    assert page.count("<script") == 2  # the page's own

@@ -1,1 +1,1 @@
-"""What is in a file, and how good it is."""
+"""Measure and judge the files of a class."""

@@ -1,136 +1,97 @@
-"""Bytes of any kind => one upright picture, or why there is none."""
+"""Decode image files to upright 8-bit RGB or RGBA; flatten and resize images."""
 
-import importlib
 import io
 import warnings
-from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
-# Pillow reads more, but these are what sets of pictures hold; a decoder that is never called cannot be attacked (and
-# EPS would start another program). JPEG opens MPO too.
+from stages.images.quality.metrics import jpeg_quality
+
+# Other decoders are never called: fewer can be attacked, and EPS would start another program. JPEG includes MPO.
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "AVIF", "BMP", "DIB", "TIFF", "PPM")
-ORIENTATION = 0x0112
-# A format is known by its name once its module is there; Image.init would bring all forty.
-for name in ("Avif", "Bmp", "Gif", "Jpeg", "Png", "Ppm", "Tiff", "WebP"):
-    importlib.import_module(f"PIL.{name}ImagePlugin")
+WHITE = (255, 255, 255)
 
 
-class NoPictureError(Exception):
-    """Why a file has no picture to give, in a few words for the manifest."""
+class UnreadableError(Exception):
+    """A file has no usable image. Its arguments are the `reason` and the `detail` of the manifest."""
 
 
-@dataclass(frozen=True)
-class Picture:
-    """A decoded file: `image` is upright, RGB or RGBA, 8 bits; the rest says what the file was."""
+def decode(content: bytes, max_megapixels: float = float("inf")) -> tuple[Image.Image, dict]:
+    """Return the first frame of a file, and the columns of the manifest that describe the file.
 
-    image: Image.Image
-    format: str
-    mode: str
-    width: int
-    height: int
-    frames: int
-    exif_rotation: int
-    transparent: bool
-    luma: list[int] | None  # a JPEG's own table of quantisation steps
-
-
-def decode(content: bytes, max_megapixels: float) -> Picture:
-    """Bytes => the first frame, turned as its EXIF says. Raises NoPictureError for what cannot be decoded to its end.
-
-    The size is checked before any pixel is decoded, so that a small file cannot ask for a large memory.
+    The frame is upright; RGBA if a pixel is transparent, else RGB. Raises UnreadableError for incomplete images.
     """
-    if not content:
-        raise NoPictureError("empty file")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             return _decode(content, max_megapixels)
-        except NoPictureError:
+        except UnreadableError:
             raise
-        except MemoryError:
-            raise NoPictureError("too large to decode") from None
         except Exception as error:
-            # Pillow's decoders raise nearly every exception there is on damaged files.
-            raise NoPictureError(_words(error)) from None
+            # Pillow's decoders raise almost any exception on damaged files.
+            if "truncated" in str(error).lower() or "premature end" in str(error).lower():
+                raise UnreadableError("truncated", "the file ends before the image does") from None
+            raise UnreadableError("damaged", f"the decoder fails with {type(error).__name__}") from None
 
 
-def _decode(content: bytes, max_megapixels: float) -> Picture:
-    Image.MAX_IMAGE_PIXELS = None  # checked below, by our own limit
+def _decode(content: bytes, max_megapixels: float) -> tuple[Image.Image, dict]:
+    Image.MAX_IMAGE_PIXELS = None  # replaced by max_megapixels
     try:
         image = Image.open(io.BytesIO(content), formats=FORMATS)
     except Image.UnidentifiedImageError:
-        raise NoPictureError("not a picture") from None
-    if image.width * image.height > max_megapixels * 1e6:
-        raise NoPictureError(f"more than {max_megapixels:g} megapixels")
-    form, mode = image.format or "", image.mode
-    luma = (getattr(image, "quantization", None) or {}).get(0)
-    frames = getattr(image, "n_frames", 1) if form in ("GIF", "WEBP", "PNG", "TIFF", "AVIF", "MPO") else 1
+        raise UnreadableError("not-an-image", "not in a supported image format") from None
+    megapixels = image.width * image.height / 1e6
+    if megapixels > max_megapixels:  # checked before decoding, because a small file can declare a huge image
+        raise UnreadableError("too-large", f"{megapixels:.0f} megapixels, at most {max_megapixels:g} allowed")
+    columns = {"format": image.format, "mode": image.mode, "frames": getattr(image, "n_frames", 1)}
+    table, transparent = (getattr(image, "quantization", None) or {}).get(0), image.has_transparency_data
     image.load()
-    if frames > 1:
-        image.seek(0)
-    rotation = _orientation(image)
-    transparent = mode in ("RGBA", "LA", "La", "RGBa", "PA") or "transparency" in image.info
-    image = eight_bits(image, transparent)
-    if rotation != 1:
-        image = _upright(image, rotation)
-    if transparent:
-        transparent = image.getchannel("A").getextrema()[0] < 255
-        if not transparent:
-            image = image.convert("RGB")
-    return Picture(image, form, mode, image.width, image.height, frames, rotation, transparent, luma)
+    image, rotation = _upright(image)
+    image = _eight_bit(image).convert("RGBA" if transparent else "RGB")
+    if transparent and image.getchannel("A").getextrema()[0] == 255:
+        image = image.convert("RGB")
+    columns |= {"width": image.width, "height": image.height, "exif_rotation": rotation}
+    columns |= {"transparent": image.mode == "RGBA", "jpeg_quality": jpeg_quality(table) if table else None}
+    return image, columns
 
 
-def eight_bits(image: Image.Image, transparent: bool) -> Image.Image:
-    """Any mode => RGB, or RGBA. More than 8 bits keep their high ones; a float picture its range."""
-    if image.mode.startswith("I;16"):
-        image = Image.fromarray((np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8))
-    elif image.mode in ("I", "F"):
-        values = np.nan_to_num(np.asarray(image, dtype=np.float64))
-        top = 65535.0 if image.mode == "I" else max(float(values.max()), 1e-12)
-        image = Image.fromarray((values / top * 255).clip(0, 255).astype(np.uint8))
-    if image.mode in ("La", "RGBa"):
-        image = image.convert({"La": "LA", "RGBa": "RGBA"}[image.mode])
-    target = "RGBA" if transparent else "RGB"
-    return image if image.mode == target else image.convert(target)
+def _upright(image: Image.Image) -> tuple[Image.Image, int]:
+    """Rotate an image as its EXIF block says, and return the value of its orientation (1: upright)."""
+    try:
+        rotation = image.getexif().get(ExifTags.Base.Orientation)
+        return ImageOps.exif_transpose(image), rotation if rotation in range(1, 9) else 1
+    except Exception:
+        return image, 1  # a damaged EXIF block does not make the image unusable
 
 
-def flatten(image: Image.Image, colour: tuple[int, int, int]) -> Image.Image:
-    """RGBA over a plain colour => RGB; RGB is given back as it is."""
+def _eight_bit(image: Image.Image) -> Image.Image:
+    """Convert 16-bit, 32-bit and float images to 8-bit grey. All others are returned unchanged."""
+    if not image.mode.startswith(("I", "F")):
+        return image
+    values = np.nan_to_num(np.asarray(image, np.float32))
+    highest = max(float(values.max()), 1e-12) if image.mode == "F" else 65535
+    return Image.fromarray((values / highest * 255).clip(0, 255).round().astype(np.uint8))
+
+
+def flatten(image: Image.Image, colour: tuple) -> Image.Image:
+    """Return an RGBA image on a plain background as RGB, and an RGB image unchanged."""
     if image.mode != "RGBA":
         return image
-    ground = Image.new("RGB", image.size, colour)
-    ground.paste(image, mask=image.getchannel("A"))
-    return ground
+    canvas = Image.new("RGB", image.size, colour)
+    canvas.paste(image, mask=image.getchannel("A"))
+    return canvas
 
 
-def _orientation(image: Image.Image) -> int:
-    try:
-        value = image.getexif().get(ORIENTATION, 1)
-    except Exception:
-        return 1  # a damaged EXIF block says nothing
-    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+def fit(image: Image.Image, side: int, resample: Image.Resampling, reducing_gap: float | None = None) -> Image.Image:
+    """Resize so that the longer side is `side`, without distortion."""
+    factor = side / max(image.size)
+    return image.resize([max(1, round(length * factor)) for length in image.size], resample, reducing_gap=reducing_gap)
 
 
-def _upright(image: Image.Image, rotation: int) -> Image.Image:
-    exif = Image.Exif()
-    exif[ORIENTATION] = rotation
-    plain = image.copy()
-    plain.info = {"exif": exif.tobytes()}
-    return ImageOps.exif_transpose(plain)
-
-
-def _words(error: Exception) -> str:
-    text = " ".join(str(error).split()).lower()
-    for sign, words in {
-        "truncated": "truncated",
-        "premature end": "truncated",
-        "broken png": "damaged",
-        "broken data stream": "damaged",
-        "bomb": "more megapixels than allowed",
-        "unrecognized data stream": "damaged",
-    }.items():
-        if sign in text:
-            return words
-    return "damaged"
+def shrink(image: Image.Image, side: int) -> Image.Image:
+    """Return the image with a longer side of at most `side`; its pixels are means over boxes."""
+    factor, rest = divmod(max(image.size), side)
+    if factor and not rest:
+        return image.reduce(factor)  # exact means: `resize` rounds after each of its two passes
+    return fit(image, side, Image.Resampling.BOX, reducing_gap=2.0) if factor else image

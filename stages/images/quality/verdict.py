@@ -1,84 +1,57 @@
-"""A row's numbers => usable or not, why, and how good."""
+"""Judge an image by its measurements: the reason to reject it, and the score to rank it."""
 
 import math
-from collections.abc import Iterator
 
-from stages.images.quality.ground import FRAMED
+from stages.images.quality.background import FRAMED
 from stages.images.quality.params import Filter
 
-TERMS = {"size": 1.0, "sharp": 2.0, "clean": 1.5, "plain": 2.0, "share": 1.5, "whole": 1.5, "typical": 1.5}
+WEIGHTS = {"size": 1.0, "sharp": 2.0, "clean": 1.5, "plain": 2.0, "share": 1.5, "margin": 1.5, "similar": 1.5}
+AT_LEAST, AT_MOST = "at least {:g} needed", "at most {:g} allowed"
 
 
-def reason(row: dict, filter: Filter) -> str:
-    """A row => the first reason to reject it, or "". From what is surest (no picture) to what is judged (its class)."""
-    return next(_reasons(row, filter), "")
-
-
-def _reasons(row: dict, filter: Filter) -> Iterator[str]:
-    if row["problem"]:
-        yield row["problem"]
-        return
+def reject(row: dict, params: Filter) -> tuple[str, str]:
+    """Return the first reason to reject a row of the manifest and its detail, or two empty strings."""
+    if not row["phash"]:
+        return row["reason"], row["detail"]
     shorter, longer = sorted((row["width"], row["height"]))
-    if shorter < filter.min_side_px:
-        yield f"small: {shorter} px, less than {filter.min_side_px}"
-    if longer > filter.max_aspect * shorter:
-        yield f"long: {longer / shorter:.1f} times as long as wide"
-    if row["contrast"] < filter.min_contrast:
-        yield f"empty: {row['contrast']:.0f} grey levels"
-    if row["sharpness"] < filter.min_sharpness:
-        yield f"blurred: sharpness {row['sharpness']:.2f}"
-    if (row["jpeg_quality"] or 100) < filter.min_jpeg_quality:
-        yield f"blocky: JPEG quality {row['jpeg_quality']}"
-    if row["blocking"] > filter.max_blocking:
-        yield f"blocky: {row['blocking']:.1f}"
-    if row["noise"] > filter.max_noise:
-        yield f"noisy: {row['noise']:.0f} grey levels"
-    if _cut(row, filter):
-        yield f"cut off: {row['touching']:.1f} sides"
-    if row["marks"] > filter.max_marks:
-        yield f"marked: {row['marks']} letters"
-    if row["class_distance"] is not None and row["class_distance"] > filter.max_class_distance:
-        yield f"off-class: {row['class_distance']:.1f} deviations"
+    contact = row["frame_contact"] or 0 if row["border_flat"] >= FRAMED else 0
+    rules = (
+        ("too-small", "{} px", shorter, AT_LEAST, params.min_side_px),
+        ("too-long", "aspect ratio {}", longer / shorter, AT_MOST, params.max_aspect),
+        ("blank", "contrast {}", row["contrast"], AT_LEAST, params.min_contrast),
+        ("blurred", "sharpness {}", row["sharpness"], AT_LEAST, params.min_sharpness),
+        ("jpeg-artifacts", "JPEG quality {}", row["jpeg_quality"] or 100, AT_LEAST, params.min_jpeg_quality),
+        ("jpeg-artifacts", "blocking {}", row["blocking"], AT_MOST, params.max_blocking),
+        ("noisy", "noise {}", row["noise"], AT_MOST, params.max_noise),
+        ("cut-off", "{} sides covered", contact, AT_MOST, params.max_frame_contact),
+        ("watermark", "{} letters", row["watermark_shapes"], AT_MOST, params.max_watermark_shapes),
+        ("off-class", "class distance {}", row["class_distance"] or 0, AT_MOST, params.max_class_distance),
+    )
+    for reason, measured, value, bound, limit in rules:
+        if value < limit if bound == AT_LEAST else value > limit:
+            return reason, f"{measured.format(f'{value:.4g}')}, {bound.format(limit)}"
+    return "", ""
 
 
-def terms(row: dict, filter: Filter) -> dict[str, float]:
-    """A row with a picture => each term of its quality, 0..1 (docs/data.md).
+def quality(row: dict, params: Filter) -> dict[str, float]:
+    """Return the terms of the score, 0 to 1 each (docs/data.md), and the score, their weighted mean.
 
-    size: its shorter side, on a scale of logarithms, up to four times the least; sharp: the sharpness, full from 0.5
-    (an edge of two pixels); clean: free of blocking and noise; plain: how plain the border is; share: how near the
-    subject's part of the picture is to one to two thirds; whole: how little of the frame's sides the subject covers,
-    none from half of what is rejected on; typical: how near it is to others of its class. What cannot be known (a
-    subject without plain border, a class of too few) counts as half.
+    A file without an image has 0. What is unknown counts as half: the subject's terms without a plain border, and
+    `similar` in a class of too few images.
     """
-    shorter = min(row["width"], row["height"])
-    share = row["subject_share"]
-    framed = _framed(row)
-    distance, touching = row["class_distance"], row["touching"]
-    return {
-        "size": _part(math.log2(max(shorter / filter.min_side_px, 1)) / 2),
-        "sharp": _part(row["sharpness"] / 0.5),
-        "clean": _part(1 - row["blocking"] / filter.max_blocking) * _part(1 - row["noise"] / filter.max_noise),
+    if not row["phash"]:
+        return dict.fromkeys([*(f"q_{name}" for name in WEIGHTS), "score"], 0.0)
+    share, contact, distance = row["subject_share"], row["frame_contact"], row["class_distance"]
+    framed = row["border_plain"] >= FRAMED
+    terms = {
+        "size": math.log2(max(min(row["width"], row["height"]) / params.min_side_px, 1)) / 2,
+        "sharp": row["sharpness"] / 0.5,  # full for an edge of two pixels
+        "clean": max(1 - row["blocking"] / params.max_blocking, 0) * max(1 - row["noise"] / params.max_noise, 0),
         "plain": row["border_plain"],
-        "share": _part(min(share / 0.3, (1 - share) / 0.3)) if framed else 0.5,
-        "whole": _part(1 - 2 * touching / filter.max_touching) if framed and touching is not None else 0.5,
-        "typical": 0.5 if distance is None else _part(1 - distance / filter.max_class_distance),
+        "share": min(share / 0.3, (1 - share) / 0.3) if framed else 0.5,  # full from one to two thirds of the image
+        "margin": 1 - 2 * contact / params.max_frame_contact if framed and contact is not None else 0.5,
+        "similar": 1 - distance / params.max_class_distance if distance is not None else 0.5,
     }
-
-
-def score(parts: dict[str, float]) -> float:
-    """Terms => their weighted mean, 0..1."""
-    return round(sum(weight * parts[name] for name, weight in TERMS.items()) / sum(TERMS.values()), 4)
-
-
-def _framed(row: dict) -> bool:
-    """Whether the border is plain enough to tell the subject from it."""
-    return row["border_plain"] >= FRAMED
-
-
-def _cut(row: dict, filter: Filter) -> bool:
-    """Whether the subject leaves the frame, as far as a flat ground lets one say."""
-    return row["touching"] is not None and row["border_flat"] >= FRAMED and row["touching"] > filter.max_touching
-
-
-def _part(value: float) -> float:
-    return round(min(max(value, 0.0), 1.0), 4)
+    terms = {name: round(min(max(value, 0.0), 1.0), 4) for name, value in terms.items()}
+    score = sum(weight * terms[name] for name, weight in WEIGHTS.items()) / sum(WEIGHTS.values())
+    return {f"q_{name}": value for name, value in terms.items()} | {"score": round(score, 4)}

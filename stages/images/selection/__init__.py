@@ -1,1 +1,1 @@
-"""Which pictures are chosen, and how they are shown."""
+"""Choose and normalize the images to train on and to validate with."""

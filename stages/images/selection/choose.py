@@ -1,130 +1,91 @@
-"""The manifest => which pictures train, which are held out, and in which order all the others stand."""
-
-from collections import Counter
-from dataclasses import dataclass
+"""Choose the training images and the held-out images, and rank all others."""
 
 import numpy as np
 import pandas as pd
 
 from stages import UserError
+from stages.images.selection.overrides import match_overrides
 from stages.images.selection.params import Curate
-from stages.images.selection.wishes import matching
 
-POOL = 2  # the choice is among the best, this many times as many as are wanted: variety may cost only some quality
-LEAST_SPREAD = 0.05  # of scores: among pictures that are all but equally good, what is left is chance
-
-
-@dataclass(frozen=True)
-class Choice:
-    """Rows of the manifest by what became of them; `why` says it for every row."""
-
-    train: list[int]
-    holdout: list[int]
-    ranked: list[int]
-    why: dict[int, str]
+POOL = 2  # candidates for each wanted image: diversity may cost only some quality
+LEAST_SPREAD = 0.05  # smaller differences of scores are chance
 
 
-def choose(manifest: pd.DataFrame, features: np.ndarray, curate: Curate) -> Choice:
-    """A class's rows and features [rows, width] => a choice of `count` to train on and `holdout` beside them.
+def choose(manifest: pd.DataFrame, features: np.ndarray, params: Curate) -> pd.DataFrame:
+    """Rank the rows of a manifest, with features [rows, D], and choose `count` training images and `holdout` others.
 
-    What is included comes first, whatever its score. Then pictures are taken one at a time, each the best by quality
-    and by how unlike it is to those taken before (maximal marginal relevance, Carbonell and Goldstein 1998). Those held
-    out are the next of the same choice. Raises UserError where there are not enough, or the lists contradict.
+    Included images come first. The others are taken one at a time, each by its quality and by its difference from those
+    already taken (maximal marginal relevance, Carbonell and Goldstein 1998). Returns all rows, the chosen first, with
+    the columns `part` (train, holdout, usable or rejected), `note` (why), `mark` (include, exclude or empty) and
+    `pattern` (of the override). Raises UserError if there are too few images or the overrides contradict each other.
     """
     files, hashes = manifest["file"].tolist(), manifest["sha256"].tolist()
-    include = matching(curate.include, files, hashes, "include")
-    exclude = matching(curate.exclude, files, hashes, "exclude")
-    _agree(manifest, include, exclude, curate)
-    usable = manifest["verdict"].eq("keep").to_numpy()
-    order = np.lexsort((files, -manifest["score"].to_numpy()))  # best first; equal ones by name
-    twins = {manifest["group"].iloc[row] for row in include}
-    free = [
-        int(row)
-        for row in order
-        if usable[row] and row not in include and row not in exclude and manifest["group"].iloc[row] not in twins
-    ]
-    wanted = curate.count - len(include) + curate.holdout
-    if len(free) < wanted:
-        raise UserError(_too_few(manifest, len(free), wanted, curate))
-    scores = manifest["score"].to_numpy()
-    pool = free[: POOL * wanted]
-    # In units of the pool's own spread, as unlikeness is: else a wing cut at the frame would weigh next to nothing.
-    quality = (scores[pool] - scores[pool].min()) / max(np.ptp(scores[pool]), LEAST_SPREAD)
-    gain = np.stack([(1 - curate.diversity) * quality, np.full(len(pool), curate.diversity)])
-    taken = _vary(list(include), pool, features, gain, wanted)
-    chosen = [*include, *taken]
-    train, holdout = chosen[: curate.count], chosen[curate.count :]
-    rest = [int(row) for row in order if row not in set(chosen)]
-    ranked = [
-        *chosen,
-        *(r for r in rest if usable[r] and r not in exclude),
-        *(r for r in rest if not usable[r] or r in exclude),
-    ]
-    return Choice(train, holdout, ranked, _why(manifest, include, exclude, taken))
+    included = match_overrides(params.include, files, hashes, "include")
+    excluded = match_overrides(params.exclude, files, hashes, "exclude")
+    _check_overrides(manifest, included, excluded, params.count)
+    scores, groups = manifest["score"].to_numpy(), manifest["group"].to_numpy()
+    order = np.lexsort((files, -scores)).tolist()  # best first; equal ones by name
+    usable = [row for row in order if manifest["verdict"][row] == "keep" and row not in excluded]
+    candidates = [row for row in usable if groups[row] not in groups[list(included)]]
+    wanted = params.count - len(included) + params.holdout
+    if len(candidates) < wanted:
+        raise UserError(_too_few(manifest, len(candidates), wanted, params))
+    candidates = candidates[: POOL * wanted]
+    quality = (scores[candidates] - scores[candidates].min()) / max(np.ptp(scores[candidates]), LEAST_SPREAD)
+    taken = _diverse(quality, features[candidates], features[list(included)], params.diversity, wanted)
+    chosen = [*included, *(candidates[i] for i in taken)]
+
+    table = manifest.assign(part="rejected", note=manifest["reason"], mark="", pattern="")
+    table.loc[usable, ["part", "note"]] = "usable"
+    table.loc[chosen, "part"] = ["train"] * params.count + ["holdout"] * params.holdout
+    table.loc[chosen, "note"] = [f"quality rank {1 + order.index(row)}" for row in chosen]
+    for mark, rows in (("include", included), ("exclude", excluded)):
+        for row, pattern in rows.items():
+            table.loc[row, ["mark", "pattern", "note", "detail"]] = mark, pattern, f"{mark}d by {pattern}", ""
+    return table.loc[list(dict.fromkeys([*chosen, *usable, *order]))]
 
 
-def _vary(chosen: list[int], pool: list[int], features: np.ndarray, gain: np.ndarray, wanted: int) -> list[int]:
-    """Rows taken already and a pool => `wanted` rows of the pool, in the order in which they are taken.
+def _diverse(quality: np.ndarray, pool: np.ndarray, chosen: np.ndarray, diversity: float, wanted: int) -> list[int]:
+    """Take `wanted` images from a pool, given the qualities [n] and features [n, D] of the pool, in this order.
 
-    `gain` [2, pool] is what each is worth for its quality, and what it is worth for being wholly unlike the others.
+    `chosen` holds the features [m, D] of images that are chosen already. Differences count in units of their median in
+    the pool, because a class may vary little.
     """
-    rows = [*chosen, *pool]
-    unit = features[rows].astype(np.float32)
-    unit /= np.maximum(np.linalg.norm(unit, axis=1, keepdims=True), 1e-6)
-    free = unit[len(chosen) :]
-    # In units of the pool's own spread: what is varied in one class would be all alike in another.
-    spread = max(float(np.median(1 - free @ free.T)), 1e-6)
-    unlike = np.ones(len(pool))
-    for one in unit[: len(chosen)]:
-        unlike = np.minimum(unlike, (1 - free @ one) / spread)
+    pool, chosen = _normalize(pool), _normalize(chosen)
+    spread = max(float(np.median(1 - pool @ pool.T)), 1e-6)
+    difference = np.min([np.ones(len(pool)), *((1 - pool @ image) / spread for image in chosen)], axis=0)
     taken: list[int] = []
     for _ in range(wanted):
-        worth = gain[0] + gain[1] * unlike
-        worth[taken] = -np.inf
-        taken.append(int(np.argmax(worth)))
-        unlike = np.minimum(unlike, (1 - free @ free[taken[-1]]) / spread)
-    return [pool[i] for i in taken]
+        gain = (1 - diversity) * quality + diversity * difference
+        gain[taken] = -np.inf
+        taken.append(int(np.argmax(gain)))
+        difference = np.minimum(difference, (1 - pool @ pool[taken[-1]]) / spread)
+    return taken
 
 
-def _agree(manifest: pd.DataFrame, include: dict, exclude: dict, curate: Curate) -> None:
-    files = manifest["file"]
-    both = [row for row in include if row in exclude]
-    if both:
-        raise UserError(f"curate.include and curate.exclude both name {files[both[0]]}; leave it in one of them.")
-    broken = [row for row in include if manifest["problem"].iloc[row]]
-    if broken:
-        row = broken[0]
+def _normalize(features: np.ndarray) -> np.ndarray:
+    features = features.astype(np.float32)
+    return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-6)
+
+
+def _check_overrides(manifest: pd.DataFrame, included: dict, excluded: dict, count: int) -> None:
+    for row in included:
+        file, reason, detail = manifest.loc[row, ["file", "reason", "detail"]]
+        if row in excluded:
+            raise UserError(f"curate.include and curate.exclude both match {file}; remove it from one of them.")
+        if not manifest["phash"][row]:
+            raise UserError(f"curate.include matches {file}, which has no image ({reason}: {detail}); remove it.")
+    if len(included) > count:
         raise UserError(
-            f"curate.include names {files[row]}, which has no picture to give ({manifest['problem'].iloc[row]}); "
-            "leave it out."
-        )
-    if len(include) > curate.count:
-        raise UserError(
-            f"curate.include names {len(include)} pictures, more than curate.count ({curate.count}); raise count or "
-            "name fewer."
+            f"curate.include matches {len(included)} images, more than curate.count ({count}); raise curate.count."
         )
 
 
-def _too_few(manifest: pd.DataFrame, free: int, wanted: int, curate: Curate) -> str:
-    reasons = manifest.loc[manifest["verdict"].eq("reject"), "reason"].str.split(":").str[0].str.split(" of ").str[0]
-    why = ", ".join(f"{reason} {count}" for reason, count in Counter(reasons).most_common(4))
+def _too_few(manifest: pd.DataFrame, usable: int, wanted: int, params: Curate) -> str:
+    reasons = manifest["reason"][manifest["verdict"] == "reject"].value_counts().head(4)
+    rejected = ", ".join(f"{count} {reason}" for reason, count in reasons.items()) or "none"
     return (
-        f"curate wants {wanted} pictures (count {curate.count} + holdout {curate.holdout}, less those included), but "
-        f"of {len(manifest)} in the class {free} are usable and free{f' (rejected: {why})' if why else ''}; lower "
-        "count or holdout, loosen filter, or add pictures."
+        f"curate needs {wanted} images (count {params.count} + holdout {params.holdout}, without the included), but "
+        f"{usable} of {len(manifest)} in the class are usable (rejected: {rejected}); lower count or holdout, relax "
+        "filter, or add images."
     )
-
-
-def _why(manifest: pd.DataFrame, include: dict, exclude: dict, taken: list) -> dict[int, str]:
-    """=> a row => a few words for the sheet and the page."""
-    why = {}
-    ranks = manifest["score"].rank(ascending=False, method="first").astype(int)
-    for row, reason in enumerate(manifest["reason"]):
-        why[row] = reason or "usable"
-    for row in taken:
-        why[row] = f"quality rank {ranks.iloc[row]}"
-    for row, pattern in include.items():
-        why[row] = f"included by {pattern}"
-    for row, pattern in exclude.items():
-        why[row] = f"excluded by {pattern}"
-    return why

@@ -1,37 +1,32 @@
-"""A choice => one self-contained page on which a person marks what to include and exclude."""
+"""Render data/curated.html: a self-contained page on which a person marks images to include and to exclude."""
 
 import base64
 import io
 from pathlib import Path
 
+import pandas as pd
 from jinja2 import Environment, StrictUndefined
-from PIL import Image
 
-from stages.images.selection.sheet import thumbnail
+from stages.images.selection.contact_sheet import HEADINGS, thumbnail
+from stages.images.selection.params import Curate
 
 SIDE = 200
-MOST = 2000  # cards; the best of a class of more
+MOST_IMAGES = 2000
 
 
-def page(title: str, lead: str, sections: list[dict], lists: dict) -> str:
-    """Sections [{"key", "heading", "note", "cells"}] and {"include", "exclude", "count"} as params have them => HTML.
-
-    A cell: {"image": () -> RGB or None, "name", "note", "score", "terms": [(name, value)], "mark", "by"}.
-    """
-    left, shown = MOST, []
-    for section in sections:
-        cells = section["cells"][: max(left, 0)]
-        left -= len(cells)
-        if cells:
-            shown.append(section | {"cells": [cell | {"uri": _uri(thumbnail(cell["image"], SIDE))} for cell in cells]})
+def render_page(title: str, table: pd.DataFrame, raw: Path, params: Curate) -> str:
+    """Render the first MOST_IMAGES rows of a ranked manifest as HTML."""
+    images = table.head(MOST_IMAGES).to_dict("records")
+    for image in images:
+        image["uri"] = _data_uri(raw / image["file"]) if image["phash"] else ""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(Path(__file__).with_name("page.html").read_text(encoding="utf-8"))
-    return template.render(title=title, lead=lead, sections=shown, lists=lists) + "\n"
+    overrides = {"include": params.include, "exclude": params.exclude, "count": params.count}
+    counts = table["part"].value_counts()
+    return template.render(title=title, images=images, counts=counts, headings=HEADINGS, overrides=overrides) + "\n"
 
 
-def _uri(image: Image.Image | None) -> str:
-    if image is None:
-        return ""
+def _data_uri(path: Path) -> str:
     file = io.BytesIO()
-    image.save(file, "JPEG", quality=82)
+    thumbnail(path, SIDE).save(file, "JPEG", quality=82)
     return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()

@@ -1,0 +1,85 @@
+"""Measure and judge every file of a class: the manifest and the features."""
+
+import difflib
+import math
+import os
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from stages import UserError
+from stages.images.quality.duplicates import group_duplicates
+from stages.images.quality.features import WIDTH
+from stages.images.quality.measurements import measure_file, unreadable_file
+from stages.images.quality.outliers import class_distances
+from stages.images.quality.params import Filter
+from stages.images.quality.verdict import quality, reject
+from stages.images.quality.workers import map_in_workers
+
+
+def build_manifest(raw: Path, params: Filter, workers: int, measure=measure_file) -> tuple[pd.DataFrame, np.ndarray]:
+    """Return a row for every file of the class, sorted by name, and its features [files, D] float16.
+
+    Raises UserError if the class does not exist or is empty.
+    """
+    names = _file_names(_class_folder(raw, params.class_), raw)
+    task = partial(measure, raw=raw, max_megapixels=params.max_megapixels)
+    results = map_in_workers(task, unreadable_file, names, workers)
+    measured = dict(tqdm(results, "filter", len(names), unit="image", disable=None))
+    rows, features = zip(*(measured[name] for name in names), strict=True)
+    features, vectors = np.split(np.stack(features), [WIDTH], axis=1)
+    groups = group_duplicates([row["phash"] for row in rows], params.duplicate_distance)
+    for row, group in zip(rows, groups, strict=True):
+        row |= {"class_distance": None, "group": group}
+    best = _best_copies(rows, params)
+    unique = np.array([best.get(row["group"]) is row for row in rows])
+    if params.clip:
+        from stages.images.quality.clip import center, clip_embeddings  # importing torch takes seconds
+
+        files = [raw / name if row["phash"] else None for name, row in zip(names, rows, strict=True)]
+        vectors = clip_embeddings(params.clip, files)
+        features = np.concatenate([features, center(vectors, unique)], axis=1)
+    for row, distance in zip(rows, class_distances(vectors, unique), strict=True):
+        row["class_distance"] = distance if row["phash"] else None
+    best = _best_copies(rows, params)
+    for row in rows:
+        reason, detail = reject(row, params)
+        if not reason and best[row["group"]] is not row:
+            reason, detail = "duplicate", f"of {Path(best[row['group']]['file']).name}"
+        del row["reason"], row["detail"]  # so that they are the last columns
+        row.update(quality(row, params), verdict="reject" if reason else "keep", reason=reason, detail=detail)
+    return pd.DataFrame(rows, dtype=object), features.astype(np.float16)  # object: integers may have gaps
+
+
+def _class_folder(raw: Path, name: str) -> Path:
+    classes = sorted(path.name for path in raw.iterdir() if path.is_dir()) if raw.is_dir() else []
+    if name in classes:
+        return raw / name
+    near = [other for other in classes if difflib.get_close_matches(name.casefold(), [other.casefold()], cutoff=0.5)]
+    hint = "; ".join(f"{other} has {len(list((raw / other).iterdir()))} images" for other in near[:3])
+    hint = f"? {hint}" if near else f": there are {len(classes)}, such as {', '.join(classes[:8]) or 'none'}"
+    raise UserError(f"{raw} has no class {name}{hint}. Set filter.class.")
+
+
+def _file_names(folder: Path, raw: Path) -> list[str]:
+    """Return the paths relative to `raw` of everything in a folder but folders, sorted by their bytes."""
+    files = [path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()]
+    if not files:
+        raise UserError(f"{folder} is empty; put images there by dataset, or set filter.class to another class.")
+    return sorted((str(path.relative_to(raw)) for path in files), key=os.fsencode)
+
+
+def _best_copies(rows: list[dict], params: Filter) -> dict[int, dict]:
+    """Return for each group of duplicates the usable row with most detail: the largest, sharpest, least compressed."""
+    best: dict[int, dict] = {}
+    for row in sorted((row for row in rows if not reject(row, params)[0]), key=_detail, reverse=True):
+        best.setdefault(row["group"], row)
+    return best
+
+
+def _detail(row: dict) -> float:
+    sharp_pixels = min(row["width"], row["height"]) * max(row["sharpness"], 0.01)
+    return math.log2(sharp_pixels) + 0.02 * (row["jpeg_quality"] or 100)

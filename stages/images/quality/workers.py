@@ -1,0 +1,76 @@
+"""Apply a function to items in worker processes, and survive workers that die or hang."""
+
+import contextlib
+import signal
+import time
+from collections.abc import Callable, Iterator
+from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+SECONDS = 60  # no sound image takes longer
+CRASHED = "crashes-the-decoder", "the process that decodes it dies"
+SLOW = "slow-to-decode", f"takes more than {SECONDS} s"
+
+
+def map_in_workers(function: Callable, failed: Callable, items: list, workers: int) -> Iterator[tuple[Any, Any]]:
+    """Yield each item with `function(item)` or `failed(item, *reason)`, in the order in which they are done.
+
+    A worker dies if a decoder crashes, or if the OS kills it because memory is short. Its item is run again when all
+    others are done, alone in a new worker. Only an item that kills two of those has failed.
+    """
+    suspects = []
+    for item, result in _run(function, items, workers):
+        if result is CRASHED:
+            suspects.append(item)
+        else:
+            yield item, failed(item, *SLOW) if result is SLOW else result
+    for item in suspects:
+        attempts = (result for _ in range(2) for _, result in _run(function, [item], 1))
+        result = next((result for result in attempts if result is not CRASHED), CRASHED)
+        yield item, failed(item, *result) if result is CRASHED or result is SLOW else result
+
+
+def _run(function: Callable, items: list, workers: int) -> Iterator[tuple[Any, Any]]:
+    waiting, idle, busy = items[::-1], [], {}
+    try:
+        while waiting or busy:
+            while waiting and len(busy) < workers:
+                process, connection = idle.pop() if idle else _start(function)
+                busy[connection] = process, waiting.pop(), time.monotonic()
+                with contextlib.suppress(OSError):  # if the worker is dead, `recv` fails too
+                    connection.send(busy[connection][1])
+            ready = wait(busy, timeout=1)
+            for connection, (process, item, start) in list(busy.items()):
+                if connection in ready:
+                    result = CRASHED
+                    with contextlib.suppress(EOFError, OSError):
+                        result = connection.recv()
+                        idle.append((process, connection))
+                elif time.monotonic() - start > SECONDS:
+                    process.kill()
+                    result = SLOW
+                else:
+                    continue
+                del busy[connection]
+                yield item, result
+    finally:
+        for process, *_ in [*idle, *busy.values()]:
+            process.kill()
+
+
+def _start(function: Callable) -> tuple[Any, Connection]:
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["stages.images.quality.manifest"])  # imported once for all workers
+    connection, other_end = context.Pipe()
+    process = context.Process(target=_serve, args=(other_end, function), daemon=True)
+    process.start()
+    other_end.close()  # so that the connection ends when the process does
+    return process, connection
+
+
+def _serve(connection: Connection, function: Callable) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # on Ctrl-C, the main process ends the workers
+    with contextlib.suppress(EOFError):
+        while True:
+            connection.send(function(connection.recv()))
