@@ -9,7 +9,7 @@ from stages.images.sources import folder
 from stages.images.sources.archive import Limits, unpack
 from stages.images.sources.layout import arrange
 from stages.images.sources.params import Dataset
-from stages.images.sources.transfer import forget
+from stages.images.sources.transfer import discard
 
 
 def fetch(dataset: Dataset, raw: Path, scratch: Path) -> dict:
@@ -19,9 +19,9 @@ def fetch(dataset: Dataset, raw: Path, scratch: Path) -> dict:
     """
     match dataset.source:
         case "starter":
-            from stages.images.sources import world  # draws, and so imports much
+            from stages.images.sources import starter  # draws, and so imports much
 
-            came = world.fetch(raw)
+            came = starter.fetch(raw)
         case "folder":
             came = folder.fetch(Path(dataset.path), raw)
         case "archive":
@@ -46,9 +46,9 @@ def _kaggle(dataset: Dataset, raw: Path, scratch: Path) -> dict:
     try:
         laid_out = _open(archive, raw, scratch, dataset, dataset.kaggle.dataset)
     except UserError:
-        forget(archive)  # damaged or refused: the next run gets it anew
+        discard(archive)  # damaged or refused: the next run gets it anew
         raise
-    forget(archive)
+    discard(archive)
     return {"name": dataset.kaggle.dataset, **about, **laid_out}
 
 

@@ -15,7 +15,8 @@ import requests
 
 from stages import UserError
 from stages.images.sources.params import Kaggle
-from stages.images.sources.transfer import TRIES, Sleep, receive, wait
+from stages.images.sources.transfer import TRIES, Sleep, wait
+from stages.images.sources.transfer import download as download_file
 
 SIGN_IN = (
     "make a token at https://www.kaggle.com/settings and put it in KAGGLE_API_TOKEN, or run `kaggle auth login` "
@@ -40,7 +41,7 @@ def download(kaggle: Kaggle, scratch: Path, sleep: Sleep = time.sleep) -> tuple[
             )
         version = kaggle.version or newest
         archive = scratch / f"{kaggle.dataset.replace('/', '--')}-{version or 'newest'}.zip"
-        receive(lambda: _locate(client, kaggle, version), archive, kaggle.dataset, sleep)
+        download_file(lambda: _locate(client, kaggle, version), archive, kaggle.dataset, sleep)
     return archive, {"version": version, "licence": about.license_name or None, "title": about.title or None}
 
 

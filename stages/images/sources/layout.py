@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 from stages import UserError
-from stages.images.sources.names import apart, key, safe
+from stages.images.sources.names import distinct, key, safe
 
 # Folders that say which part of a set a picture is in, or nothing at all, and never what it shows.
 SPLITS = {"train", "training", "test", "testing", "val", "valid", "validation", "eval", "dev", "holdout"}
@@ -65,7 +65,7 @@ def arrange(files: Iterable[tuple[PurePosixPath, Path]], raw: Path, name: str, m
         contents.add((class_name, sha256))
         file_name = safe(relative.name)
         if (class_name, key(file_name)) in taken:
-            file_name = apart(file_name, sha256)
+            file_name = distinct(file_name, sha256)
         taken.add((class_name, key(file_name)))
         target = raw / class_name / file_name
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -22,7 +22,7 @@ def safe(name: str) -> str:
     return (stem.encode()[:room].decode(errors="ignore") or "_") + dot + extension
 
 
-def apart(name: str, content: str) -> str:
+def distinct(name: str, content: str) -> str:
     """A name that is taken and a hash => another name: `a.jpg` => `a-1f3c5a7e.jpg`."""
     stem, dot, extension = name.rpartition(".")
     if not stem:

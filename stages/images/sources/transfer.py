@@ -26,14 +26,14 @@ Locate = Callable[[], tuple[str, dict[str, str]]]
 Sleep = Callable[[float], None]
 
 
-class Whole:
+class Remote:
     """The identity of a remote file: what must be the same for two pieces to belong together."""
 
     def __init__(self, etag: str | None, modified: str | None, size: int | None) -> None:
         self.etag, self.modified, self.size = etag, modified, size
 
     @classmethod
-    def of(cls, response: requests.Response) -> "Whole":
+    def of(cls, response: requests.Response) -> "Remote":
         """A 200 or 206 => the file that it is, or is a part of."""
         headers = response.headers
         if response.status_code == requests.codes.partial_content:
@@ -50,12 +50,12 @@ class Whole:
         return strong or self.modified
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Whole) and vars(self) == vars(other)
+        return isinstance(other, Remote) and vars(self) == vars(other)
 
     __hash__ = None
 
 
-def receive(locate: Locate, target: Path, what: str, sleep: Sleep = time.sleep) -> None:
+def download(locate: Locate, target: Path, what: str, sleep: Sleep = time.sleep) -> None:
     """`locate` => (address, headers) of a file => `target`, complete by its own length.
 
     Goes on after a break, in this process or the next: `<target>.json` says to which remote file the bytes on disk
@@ -112,30 +112,30 @@ def _piece(locate: Locate, target: Path, bar: tqdm) -> bool:
             asked["If-Range"] = known.validator
     with requests.get(address, headers=asked, stream=True, timeout=TIMEOUT_S) as response:
         if response.status_code == requests.codes.requested_range_not_satisfiable:
-            forget(target)
+            discard(target)
             return False
         response.raise_for_status()
-        whole = Whole.of(response)
+        remote = Remote.of(response)
         if response.status_code == requests.codes.partial_content:
             start = response.headers.get("Content-Range", "").removeprefix("bytes ").partition("-")[0]
-            if whole != known or start != str(have):
-                forget(target)  # changed since the first piece came: bytes of two files make none
+            if remote != known or start != str(have):
+                discard(target)  # changed since the first piece came: bytes of two files make none
                 return False
         else:
             have = 0
-            forget(target)
-            _remember(target, whole)
-        _room(target, whole, have)
-        bar.reset(whole.size)
+            discard(target)
+            _remember(target, remote)
+        _room(target, remote, have)
+        bar.reset(remote.size)
         bar.update(have)
         with target.open("ab") as file:
             while piece := response.raw.read1(PIECE):  # as it comes: waiting for a full piece would lose it at a cut
                 file.write(piece)
                 bar.update(len(piece))
     came = _length(target)
-    if whole.size is not None and came > whole.size:
-        forget(target)
-    return came == whole.size if whole.size is not None else came > 0
+    if remote.size is not None and came > remote.size:
+        discard(target)
+    return came == remote.size if remote.size is not None else came > 0
 
 
 def _passing(status: int) -> bool:
@@ -161,11 +161,11 @@ def _disk(error: OSError, target: Path) -> Exception:
     return error
 
 
-def _room(target: Path, whole: Whole, have: int) -> None:
+def _room(target: Path, remote: Remote, have: int) -> None:
     free = shutil.disk_usage(target.parent).free
-    if whole.size and whole.size - have > free:
+    if remote.size and remote.size - have > free:
         raise UserError(
-            f"{(whole.size - have) / 2**30:.1f} GiB are still to come, but {target.parent} has {free / 2**30:.1f} GiB "
+            f"{(remote.size - have) / 2**30:.1f} GiB are still to come, but {target.parent} has {free / 2**30:.1f} GiB "
             "free; make room and run again, it goes on where it was."
         )
 
@@ -178,18 +178,18 @@ def _note(target: Path) -> Path:
     return target.with_name(target.name + ".json")
 
 
-def _known(target: Path) -> Whole | None:
+def _known(target: Path) -> Remote | None:
     try:
-        return Whole(**json.loads(_note(target).read_text()))
+        return Remote(**json.loads(_note(target).read_text()))
     except (OSError, ValueError, TypeError):
         return None
 
 
-def _remember(target: Path, whole: Whole) -> None:
-    _note(target).write_text(json.dumps(vars(whole)))
+def _remember(target: Path, remote: Remote) -> None:
+    _note(target).write_text(json.dumps(vars(remote)))
 
 
-def forget(target: Path) -> None:
+def discard(target: Path) -> None:
     """What came of a file, and what is known of it => gone."""
     _note(target).unlink(missing_ok=True)
     target.unlink(missing_ok=True)
