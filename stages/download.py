@@ -1,4 +1,4 @@
-"""The source that params name => data/raw/<Class>/<file>, and a receipt of what came."""
+"""Fetch the dataset into data/raw/<Class>/, and write a receipt."""
 
 from pathlib import Path
 
@@ -15,12 +15,16 @@ SCRATCH = Path(".scratch/download")
 
 @stage
 def main() -> str:
-    """dataset => data/raw, data/raw.json."""
-    params = load("dataset", "runtime")
-    with lock(SCRATCH, "download"), folder_atomic(RAW) as raw:
-        receipt = fetch(params.dataset, raw, SCRATCH)
+    """Write data/raw and data/raw.json."""
+    dataset = load("dataset").dataset
+    try:
+        with lock(SCRATCH, "download"), folder_atomic(RAW) as raw:
+            receipt = fetch(dataset, raw, SCRATCH)
+    except OSError as error:
+        error.filename = error.filename or str(SCRATCH)  # ENOSPC comes without a file name.
+        raise
     write_json(RECEIPT, receipt)
-    return f"{receipt['files']} pictures of {len(receipt['classes'])} classes in {RAW}, receipt in {RECEIPT}"
+    return f"{receipt['files']} images of {len(receipt['classes'])} classes in {RAW}, receipt in {RECEIPT}"
 
 
 if __name__ == "__main__":

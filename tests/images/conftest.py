@@ -1,32 +1,46 @@
-"""A Kaggle of our own for a test, and how to get a set from it."""
+"""Fetch datasets, also from a local server in the place of Kaggle."""
 
 import contextlib
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from stages.images.sources import transfer
 from stages.images.sources.fetch import fetch
 from stages.images.sources.params import Dataset
 from tests.images.archives import archive
 from tests.images.loopback import Kaggle, serve
 
-Setup = Callable[..., Kaggle]
+Start = Callable[..., Kaggle]
 SMALL = archive(4, 50)
 
 
 @pytest.fixture
-def start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Setup]:
-    """A function that starts a server for the test."""
+def start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Start]:
+    """Return a function that starts a server with the given archives and faults."""
     with contextlib.ExitStack() as stack:
-        (tmp_path / "home").mkdir()
-        yield lambda **what: stack.enter_context(
-            serve(Kaggle(**({"archives": {1: SMALL}} | what)), monkeypatch, str(tmp_path / "home"))
-        )
+        options = {"archives": {1: SMALL}}
+        yield lambda **more: stack.enter_context(serve(Kaggle(**options | more), monkeypatch, str(tmp_path)))
 
 
-def get(tmp_path: Path, **kaggle: object) -> dict:
-    """=> the receipt, with the pictures in raw."""
-    section = {"dataset": "someone/creatures"} | kaggle
-    (tmp_path / "scratch").mkdir(exist_ok=True)
-    return fetch(Dataset(source="kaggle", kaggle=section), tmp_path / "raw", tmp_path / "scratch")
+@pytest.fixture(autouse=True)
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Record the waits of a transfer, in seconds, and skip them."""
+    recorded: list[float] = []
+    monkeypatch.setattr(transfer, "time", SimpleNamespace(sleep=recorded.append))
+    return recorded
+
+
+def fetched(folder: Path, **dataset: object) -> tuple[dict, dict[str, bytes]]:
+    """Fetch a dataset to folder/raw; return the receipt and the files."""
+    receipt = fetch(Dataset(**dataset), folder / "raw", folder / "scratch")
+    return receipt, {f"{path.parent.name}/{path.name}": path.read_bytes() for path in folder.glob("raw/*/*")}
+
+
+def get(folder: Path, **kaggle: object) -> dict:
+    """Fetch the dataset from Kaggle as a new process does; return the receipt."""
+    sys.modules.pop("kaggle", None)  # the client reads the credentials when it is imported
+    return fetched(folder, source="kaggle", kaggle={"dataset": "someone/creatures"} | kaggle)[0]

@@ -1,13 +1,13 @@
-"""A Kaggle of our own on this machine: what the real client asks for, with faults on demand.
+"""A local server that answers Kaggle's client as Kaggle does, with faults.
 
-The real client talks to it with KAGGLE_API_ENVIRONMENT=LOCALHOST (it then means http://localhost) and http_proxy set to
-the server's port, so that whatever it asks of whatever host comes here.
+With KAGGLE_API_ENVIRONMENT=LOCALHOST the client requests http://localhost, and http_proxy sends all requests here.
 """
 
 import contextlib
 import json
 import threading
 import time
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,31 +16,27 @@ from urllib.parse import urlsplit
 import pytest
 
 STORE = "http://storage.invalid/archive.zip"
+CLEARED = "KAGGLE_API_TOKEN KAGGLE_USERNAME KAGGLE_KEY no_proxy NO_PROXY HTTP_PROXY ALL_PROXY all_proxy"
 
 
 @dataclass
 class Kaggle:
-    """What the server holds, what it does wrong, and what it was asked."""
+    """The versions of an archive, the faults, and the requests that came."""
 
     archives: dict[int, bytes]
-    owner: str = "someone"
-    slug: str = "creatures"
-    token: str | None = None  # none: the set is public
-    cuts: list[int] = field(default_factory=list)  # each download request breaks after that many bytes of its body
-    refuse: dict[str, list[tuple[int, dict]]] = field(
-        default_factory=dict
-    )  # endpoint => (status, headers) of next answers
-    delay_s: float = 0.0  # before each piece of 64 KiB
-    claim: int | None = None  # length to lie about
-    replace: dict[int, bytes] = field(default_factory=dict)  # after so many downloads the archive is another
+    cuts: list[int] = field(default_factory=list)  # the body of each download ends after so many bytes
+    refuse: dict[str, list[tuple[int, dict] | None]] = field(default_factory=dict)  # (status, headers) by endpoint
+    replace: dict[int, bytes] = field(default_factory=dict)  # the archive from a download on
     ignore_if_range: bool = False
-    asked: list[tuple[str, dict]] = field(default_factory=list)
-    served: int = 0  # bytes of archives sent
+    shift: int = 0  # ranges are so many bytes too early
+    claim: int | None = None  # a wrong length
+    delay_s: float = 0.0  # after each piece of 64 KiB
     downloads: int = 0
+    requests: list[tuple[str, dict]] = field(default_factory=list)
 
-    @property
-    def newest(self) -> int:
-        return max(self.archives)
+    def values(self, endpoint: str, key: str) -> list:
+        """Return the values of a key or header in the requests for an endpoint."""
+        return [values.get(key) for name, values in self.requests if name == endpoint]
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -48,156 +44,81 @@ class _Handler(BaseHTTPRequestHandler):
     kaggle: Kaggle
 
     def log_message(self, *_: object) -> None:
-        """Silence: a test reads `asked`."""
+        """Print nothing."""
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))) or b"{}")
-        endpoint = urlsplit(self.path).path.rpartition("/")[2]
-        self.kaggle.asked.append((endpoint, {**body, "authorization": self.headers.get("Authorization")}))
-        answer = getattr(self, f"_{endpoint}", None)
-        if self._refused(endpoint):
-            return
-        if answer is None:
-            self._json(404, {"code": 404, "message": f"no {endpoint}"})
-        else:
-            answer(body)
+        endpoint, newest = urlsplit(self.path).path.rpartition("/")[2], max(self.kaggle.archives)
+        answers = {
+            "IntrospectToken": {"active": True, "username": "someone"},
+            "GetDataset": {"currentVersionNumber": newest, "licenseName": "CC0-1.0", "title": "Creatures"},
+        }
+        location = {"Location": f"{STORE}?version={body.get('datasetVersionNumber') or newest}"}
+        if not self._refused(endpoint, body):
+            self._answer(200 if endpoint in answers else 302, answers.get(endpoint, {}), location)
 
     def do_GET(self) -> None:
-        self.kaggle.asked.append(("GET", {name.lower(): value for name, value in self.headers.items()}))
-        if self._refused("GET"):
-            return
-        number = int(urlsplit(self.path).query.removeprefix("version="))
-        self._archive(number)
+        if not self._refused("GET", {}):
+            self._archive(int(urlsplit(self.path).query.removeprefix("version=")))
 
-    def _refused(self, endpoint: str) -> bool:
-        waiting = self.kaggle.refuse.get(endpoint)
-        if not waiting:
-            return False
-        status, headers = waiting.pop(0)
-        self._json(status, {"code": status, "message": f"told to say {status}"}, headers)
-        return True
+    def _refused(self, endpoint: str, body: dict) -> bool:
+        self.kaggle.requests.append((endpoint, {name.lower(): value for name, value in self.headers.items()} | body))
+        refusals = self.kaggle.refuse.get(endpoint)
+        refusal = refusals.pop(0) if refusals else None
+        if refusal:
+            self._answer(refusal[0], {"code": refusal[0], "message": "refused"}, refusal[1])
+        return refusal is not None
 
-    def _json(self, status: int, value: dict, headers: dict | None = None) -> None:
-        content = json.dumps(value).encode()
-        self.send_response(status)
-        for name, text in (
-            {"Content-Type": "application/json", "Content-Length": len(content)} | (headers or {})
-        ).items():
-            self.send_header(name, str(text))
-        self.end_headers()
+    def _answer(self, status: int, body: dict, headers: dict) -> None:
+        content = json.dumps(body).encode()
+        self._head(status, {"Content-Type": "application/json", "Content-Length": len(content)} | headers)
         self.wfile.write(content)
 
-    def _known(self, body: dict) -> bool:
-        if self.kaggle.token and self.headers.get("Authorization") != f"Bearer {self.kaggle.token}":
-            self._json(403, {"code": 403, "message": "Permission denied"})
-            return False
-        if (body.get("ownerSlug"), body.get("datasetSlug")) != (self.kaggle.owner, self.kaggle.slug):
-            self._json(404, {"code": 404, "message": "Not found"})
-            return False
-        return True
-
-    def _IntrospectToken(self, body: dict) -> None:  # noqa: N802 - the endpoint's name
-        good = body.get("token") == self.kaggle.token
-        self._json(200, {"active": True, "username": "someone"} if good else {"active": False})
-
-    def _GetDataset(self, body: dict) -> None:  # noqa: N802
-        if self._known(body):
-            about = {"currentVersionNumber": self.kaggle.newest, "licenseName": "CC0-1.0", "title": "Creatures"}
-            self._json(200, {"ref": f"{self.kaggle.owner}/{self.kaggle.slug}", **about})
-
-    def _GetDatasetMetadata(self, body: dict) -> None:  # noqa: N802
-        if self._known(body):
-            self._json(200, {"info": {"licenses": [{"name": "CC0-1.0"}]}})
-
-    def _DownloadDataset(self, body: dict) -> None:  # noqa: N802
-        if not self._known(body):
-            return
-        number = body.get("datasetVersionNumber") or self.kaggle.newest
-        if number not in self.kaggle.archives:
-            self._json(404, {"code": 404, "message": "Not found"})
-            return
-        self.send_response(302)
-        self.send_header("Location", f"{STORE}?version={number}")
-        self.send_header("Content-Length", "0")
+    def _head(self, status: int, headers: dict) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, str(value))
         self.end_headers()
 
-    def _archive(self, number: int) -> None:
+    def _archive(self, version: int) -> None:
         kaggle = self.kaggle
-        ranged = self.headers.get("Range")
-        real = self.headers.get("Accept-Encoding") == "identity"  # else the client looks for the address
-        if real:
+        is_download = self.headers.get("Accept-Encoding") == "identity"  # else the client looks for the address
+        if is_download:
+            kaggle.archives[version] = kaggle.replace.get(kaggle.downloads, kaggle.archives[version])
             kaggle.downloads += 1
-            if kaggle.downloads - 1 in kaggle.replace:
-                kaggle.archives[number] = kaggle.replace[kaggle.downloads - 1]
-        content = kaggle.archives[number]
-        etag = f'"{hash(content) & 0xFFFFFFFF:x}"'
-        start = int(ranged.removeprefix("bytes=").removesuffix("-")) if ranged else 0
-        if self.headers.get("If-Range", etag) != etag and not kaggle.ignore_if_range:
+        content = kaggle.archives[version]
+        etag, total = f'"{zlib.crc32(content):x}"', kaggle.claim or len(content)
+        start = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").removesuffix("-"))
+        if not kaggle.ignore_if_range and self.headers.get("If-Range") != etag:
             start = 0
-        if start >= len(content) and start:
-            self._json(416, {"code": 416, "message": "range"}, {"Content-Range": f"bytes */{len(content)}"})
+        if start >= len(content):
+            self._answer(416, {}, {"Content-Range": f"bytes */{len(content)}"})
             return
-        total = kaggle.claim or len(content)
-        self.send_response(206 if start else 200)
+        headers, shift = {"Content-Length": total - start, "ETag": etag}, kaggle.shift if start else 0
         if start:
-            self.send_header("Content-Range", f"bytes {start}-{total - 1}/{total}")
-        for name, text in {
-            "Content-Type": "application/zip",
-            "Content-Length": total - start,
-            "Accept-Ranges": "bytes",
-            "ETag": etag,
-            "Last-Modified": "Wed, 01 Jan 2025 00:00:00 GMT",
-        }.items():
-            self.send_header(name, str(text))
-        self.end_headers()
-        self._body(content[start:], kaggle.cuts.pop(0) if kaggle.cuts and real else None)
-
-    def _body(self, content: bytes, cut: int | None) -> None:
+            headers["Content-Range"] = f"bytes {start - shift}-{total - shift - 1}/{total}"
+        self._head(206 if start else 200, headers)
+        content = content[start - shift : len(content) - shift]
+        content = content[: kaggle.cuts.pop(0) if kaggle.cuts and is_download else None]
         with contextlib.suppress(ConnectionError):
             for at in range(0, len(content), 1 << 16):
-                piece = content[at : at + (1 << 16)]
-                if cut is not None:
-                    piece = piece[: max(cut - at, 0)]
-                time.sleep(self.kaggle.delay_s)
-                self.wfile.write(piece)
-                self.kaggle.served += len(piece)
-                if cut is not None and at + (1 << 16) >= cut:
-                    break
+                time.sleep(kaggle.delay_s if at else 0)
+                self.wfile.write(content[at : at + (1 << 16)])
         self.close_connection = True
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def handle_error(self, *_: object) -> None:
-        """Silence: a client that goes away is what the tests are about."""
 
 
 @contextlib.contextmanager
 def serve(kaggle: Kaggle, monkeypatch: pytest.MonkeyPatch, home: str) -> Iterator[Kaggle]:
-    """`kaggle` on a free port, this process's environment such that the real client finds it, and no credentials."""
-    server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"kaggle": kaggle}))
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
-    for name in (
-        "KAGGLE_API_TOKEN",
-        "KAGGLE_USERNAME",
-        "KAGGLE_KEY",
-        "no_proxy",
-        "NO_PROXY",
-        "HTTP_PROXY",
-        "ALL_PROXY",
-        "all_proxy",
-    ):
+    """Serve `kaggle` on a free port, with an environment in which the client finds it and no credentials."""
+    for name in CLEARED.split():
         monkeypatch.delenv(name, raising=False)
-    for name, value in {
-        "KAGGLE_API_ENVIRONMENT": "LOCALHOST",
-        "KAGGLE_CONFIG_DIR": f"{home}/.kaggle",
-        "HOME": home,
-        "http_proxy": f"http://127.0.0.1:{server.server_port}",
-    }.items():
-        monkeypatch.setenv(name, value)
-    try:
+    handler = type("Handler", (_Handler,), {"kaggle": kaggle})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        server.daemon_threads = True
+        proxy = f"http://127.0.0.1:{server.server_port}"
+        config = {"KAGGLE_API_ENVIRONMENT": "LOCALHOST", "KAGGLE_CONFIG_DIR": f"{home}/.kaggle", "HOME": home}
+        for name, value in (config | {"http_proxy": proxy}).items():
+            monkeypatch.setenv(name, value)
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
         yield kaggle
-    finally:
         server.shutdown()
-        server.server_close()

@@ -1,108 +1,100 @@
-"""Any nesting => class folders."""
+"""Folders of any structure become class folders, without a loss and with safe names."""
 
+import hashlib
 import os
 from pathlib import Path, PurePosixPath
 
 import pytest
 
 from stages import UserError
-from stages.images.sources.fetch import fetch
 from stages.images.sources.layout import class_of
-from stages.images.sources.names import LONGEST, safe
-from stages.images.sources.params import Dataset
+from stages.images.sources.names import safe
+from tests.images.conftest import fetched
+
+TAG = "-" + hashlib.sha256(b"2").hexdigest()[:8]
 
 
-def put(folder: Path, **files: bytes) -> Path:
+def arranged(folder: Path, files: dict[str, bytes]) -> tuple[dict, dict[str, bytes]]:
+    """Write files to folder/Rex and fetch it."""
     for name, content in files.items():
-        path = folder / name
+        path = folder / "Rex" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
-    return folder
+    return fetched(folder, source="folder", path=str(folder / "Rex"))
 
 
-def take(folder: Path, raw: Path) -> dict:
-    return fetch(Dataset(source="folder", path=str(folder)), raw, raw.parent / "scratch")
+def test_class_is_the_innermost_folder_that_is_no_split_or_wrapper():
+    for path in ("Cat/a.jpg", "data/dataset/Cat/a.jpg", "train/Cat/a.jpg", "Cat/test/a.jpg", "v2/images/Cat/a.jpg"):
+        assert class_of(PurePosixPath(path), "mine") == "Cat"
+    assert class_of(PurePosixPath("v2/Images/Mr. Mime/a.jpg"), "mine") == "Mr. Mime"
+    assert class_of(PurePosixPath("images/a.jpg"), "mine") == class_of(PurePosixPath("a.jpg"), "mine") == "mine"
+    assert class_of(PurePosixPath("-rf/a.jpg"), "mine") == "rf"
 
 
-def names(raw: Path) -> list[str]:
-    return sorted(path.relative_to(raw).as_posix() for path in raw.rglob("*") if path.is_file())
+def test_nested_copies_and_equal_names(tmp_path: Path):
+    files = {"dataset/Cat/1.jpg": b"1", "dataset/dataset/Cat/1.jpg": b"1", "train/Cat/1.jpg": b"2"}
+    files |= {"train/Dog/1.jpg": b"1", "readme.txt": b"words", "Cat/.DS_Store": b"x"}
+    receipt, kept = arranged(tmp_path, files)
+    assert kept == {"Cat/1.jpg": b"1", f"Cat/1{TAG}.jpg": b"2", "Dog/1.jpg": b"1"}
+    assert receipt["classes"] == {"Cat": 2, "Dog": 1}
+    assert receipt["left_out"] == {"beside the class folders, no image": 1, "equal content": 1, "system file": 1}
 
 
 @pytest.mark.parametrize(
-    ("path", "wanted"),
+    "names",
     [
-        ("Charizard/a.jpg", "Charizard"),
-        ("dataset/Charizard/a.jpg", "Charizard"),
-        ("dataset/dataset/Charizard/a.jpg", "Charizard"),
-        ("train/Charizard/a.jpg", "Charizard"),
-        ("Charizard/test/a.jpg", "Charizard"),
-        ("pokemon-v2/images/Mr. Mime/a.jpg", "Mr. Mime"),
-        ("a.jpg", "mine"),
-        ("images/a.jpg", "mine"),
-        ("-rf/a.jpg", "_rf"),
+        ["Cat/a?.png", "Cat/a_.png"],
+        ["Cat/a?.png", "Cat/a_.png", f"Cat/a_{TAG}.png"],
+        ["Cat/A.png", "Cat/a.png"],
+        ["Cat/a.png", "cat/A.png"],
+        ["Cat/\u00e9.png", "Cat/e\u0301.png"],
+        ["Cat/" + "y" * 200 + ".png", "Cat/" + "y" * 201 + ".png"],
     ],
 )
-def test_the_class_is_the_nearest_folder_that_means_something(path: str, wanted: str):
-    assert class_of(PurePosixPath(path), "mine") == wanted
+def test_similar_names_do_not_overwrite_each_other(tmp_path: Path, names: list[str]):
+    receipt, kept = arranged(tmp_path, {name: str(i).encode() for i, name in enumerate(names, 1)})
+    assert sorted(kept.values()) == [b"1", b"2", b"3"][: len(names)]
+    assert len({path.casefold() for path in kept}) == receipt["files"] == receipt["bytes"] == len(names)
 
 
-def test_nested_copies_are_kept_once_and_equal_names_apart(tmp_path: Path):
-    files = {
-        "dataset/Cat/1.jpg": b"one",
-        "dataset/dataset/Cat/1.jpg": b"one",
-        "train/Cat/1.jpg": b"other",
-        "train/Dog/1.jpg": b"one",
-        "dataset/Cat/1.JPG": b"third",
-        "readme.txt": b"words",
-        "Cat/.DS_Store": b"x",
-    }
-    receipt = take(put(tmp_path / "set", **files), tmp_path / "raw")
-    assert receipt["classes"] == {"Cat": 3, "Dog": 1}
-    left_out = {"beside the class folders, no picture": 1, "equal content": 1, "system file": 1}
-    assert receipt["left_out"] == left_out
-    assert len({name.casefold() for name in names(tmp_path / "raw")}) == 4
-    assert sum(receipt["left_out"].values()) + receipt["files"] == len(files)
+UNSAFE = ["a\nb.jpg", "q\"'`$(x).jpg", "-rf.jpg", "...", "..", "CON.png", "con. ", "con." * 40, "é" * 200 + ".jpeg"]
+UNSAFE += ["\udcff", "\ud800" * 99, "a\u202egpj.exe", "\u2066a", "a\u200b", "x. ", " .-x", "a:b", "-" * 300, ""]
 
 
-def test_a_flat_folder_is_a_class_of_its_name(tmp_path: Path):
-    receipt = take(put(tmp_path / "Rex", **{"a.png": b"a", "b.png": b"b"}), tmp_path / "raw")
-    assert names(tmp_path / "raw") == ["Rex/a.png", "Rex/b.png"]
-    assert str(tmp_path) not in str(receipt)
-
-
-def test_links_are_not_followed_and_what_is_left_out_is_counted(tmp_path: Path):
-    put(tmp_path, **{"set/Cat/a.png": b"a", "secret.png": b"secret"})
-    (tmp_path / "set" / "Cat" / "b.png").symlink_to(tmp_path / "secret.png")
-    (tmp_path / "set" / "Dog").symlink_to(tmp_path)
-    os.mkfifo(tmp_path / "set" / "Cat" / "pipe.png")
-    receipt = take(tmp_path / "set", tmp_path / "raw")
-    assert receipt["classes"] == {"Cat": 1}
-    assert receipt["left_out"] == {"link": 2, "special file": 1}
-
-
-@pytest.mark.parametrize(
-    "name",
-    ["a\nb.jpg", "q\"'`$(x).jpg", "-rf.jpg", "...", "CON.png", "é" * 200 + ".jpeg", "a\u202egpj.exe", "x. ", "\udcff"],
-)
-def test_a_name_becomes_safe_and_stays_so(name: str):
+@pytest.mark.parametrize("name", UNSAFE)
+def test_safe_name(name: str):
     made = safe(name)
     assert made == safe(made)
-    assert made
-    assert made[0] not in "-."
-    assert len(made.encode()) <= LONGEST
+    assert 1 <= len(made.encode()) <= 120
     assert made.isprintable()
     assert not set(made) & set('/\\<>:"|?*')
+    assert made[0] not in " -."
+    assert made[-1] not in " ."
+    assert made.partition(".")[0].casefold() != "con"
+    assert made.endswith(".jpeg") == name.endswith(".jpeg")
 
 
-def test_the_same_set_gives_the_same_receipt(tmp_path: Path):
-    first = put(tmp_path / "one" / "set", **{f"Cat/{i}.png": bytes([i]) for i in range(9)})
-    second = put(tmp_path / "two" / "set", **{f"Cat/{i}.png": bytes([i]) for i in reversed(range(9))})
-    assert take(first, tmp_path / "a" / "raw") == take(second, tmp_path / "b" / "raw")
+def test_flat_folder_is_one_class_whatever_the_path(tmp_path: Path):
+    receipt, kept = arranged(tmp_path / "one", {f"{i}.png": bytes([i]) for i in range(9)})
+    assert kept == {f"Rex/{i}.png": bytes([i]) for i in range(9)}
+    assert receipt == arranged(tmp_path / "two", {f"{i}.png": bytes([i]) for i in reversed(range(9))})[0]
 
 
-@pytest.mark.parametrize("what", ["nowhere", "file", "empty"])
-def test_no_pictures_is_one_sentence(what: str, tmp_path: Path):
+def test_links_and_special_files_are_left_out(tmp_path: Path):
+    folder = tmp_path / "Rex" / "Cat"
+    folder.mkdir(parents=True)
+    (tmp_path / "secret.png").write_bytes(b"secret")
+    (folder / "b.png").symlink_to(tmp_path / "secret.png")
+    (tmp_path / "Rex" / "Dog").symlink_to(tmp_path)
+    os.mkfifo(folder / "pipe.png")
+    receipt, kept = arranged(tmp_path, {"Cat/a.png": b"a"})
+    assert (kept, receipt["left_out"]) == ({"Cat/a.png": b"a"}, {"link": 2, "special file": 1})
+
+
+@pytest.mark.parametrize("source", ["folder", "archive"])
+@pytest.mark.parametrize("path", ["none", "text", "empty"])
+def test_no_images(tmp_path: Path, source: str, path: str):
     (tmp_path / "empty").mkdir()
-    (tmp_path / "file").write_text("x")
-    with pytest.raises(UserError):
-        take(tmp_path / what, tmp_path / "raw")
+    (tmp_path / "text").write_text("x")
+    with pytest.raises(UserError, match=path):
+        fetched(tmp_path, source=source, path=str(tmp_path / path))

@@ -1,79 +1,116 @@
-"""A server that is slow, and a disk that is full: the real ones, where this machine lets a test have them."""
+"""Downloads that are cut, changed, slow, or too large for the disk."""
 
 import hashlib
-import json
-import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from stages import UserError
+from stages import download as stage
+from stages.common.outs import read_json
 from stages.images.sources import transfer
 from tests import project
-from tests.closure import ROOT
 from tests.images.archives import archive
-from tests.images.conftest import SMALL, Setup, get
+from tests.images.conftest import SMALL, Start, get
+from tests.images.loopback import STORE
+
+NO_CONNECTION = r"^no connection to the server .*run again to resume"
 
 
-def test_a_slow_server_is_waited_for_as_long_as_something_comes(
-    start: Setup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(transfer, "TIMEOUT_S", (15, 2))
-    content = archive(8, 100)
-    start(archives={1: content}, delay_s=3 / (len(content) >> 16))  # three seconds in all: more than the patience
-    assert get(tmp_path)["sha256"] == hashlib.sha256(content).hexdigest()
+def download(folder: Path) -> bytes:
+    """Download the archive from the local server; return the bytes that arrived."""
+    location = (f"{STORE}?version=1", {"Accept-Encoding": "identity"})
+    transfer.download(lambda: location, folder / "file.zip", "the server", {404: "look elsewhere"})
+    return (folder / "file.zip").read_bytes()
 
 
-def test_a_server_slower_than_that_is_given_up_and_the_next_run_goes_on(
-    start: Setup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    kaggle = start(delay_s=1.0)
-    with monkeypatch.context() as hasty:
-        hasty.setattr(transfer, "TIMEOUT_S", (15, 0.1))
-        with pytest.raises(UserError, match="run again to go on"):
-            get(tmp_path)
-    assert not (tmp_path / "raw").exists()
-    kaggle.delay_s = 0.0
-    assert get(tmp_path)["sha256"] == hashlib.sha256(SMALL).hexdigest()
+@pytest.mark.parametrize(
+    "faults",
+    [
+        {"cuts": [0, 10, 0, 0, 0, 0, 70_000, 5]},
+        {"cuts": np.random.default_rng().integers(0, 90_000, 4).tolist()},
+        {"cuts": [30_000], "shift": 1000},
+        {"cuts": [30_000, 40_000], "refuse": {"GET": [None, (503, {}), (429, {}), None, (500, {})]}},
+        {"claim": len(SMALL) + 1000},
+    ],
+    ids=["cuts", "random cuts", "wrong range", "error page", "wrong length"],
+)
+def test_faults_do_not_change_the_bytes(start: Start, tmp_path: Path, faults: dict):
+    start(**faults)
+    assert download(tmp_path) == SMALL, faults
 
 
-FULL = """
-mount -t tmpfs -o size=16m none .scratch || exit 77
-(until [ -s .scratch/download/*.zip ]; do sleep 0.02; done; exec cat /dev/zero > .scratch/other 2> /dev/null) &
-python -m stages.download; echo "exit $?"; wait
-rm .scratch/other
-python -m stages.download; echo "exit $?"
-"""
+def test_stopped_download_is_resumed_in_the_next_run(start: Start, tmp_path: Path, waits: list[float]):
+    kaggle = start(cuts=[30_000, *[0] * 5])
+    with pytest.raises(UserError, match=NO_CONNECTION):
+        download(tmp_path)
+    assert waits == [1, 2, 4, 8, 16]
+    assert download(tmp_path) == download(tmp_path) == SMALL
+    assert kaggle.values("GET", "range")[6:] == ["bytes=30000-", f"bytes={len(SMALL)}-"]
 
 
-@pytest.mark.skipif(not shutil.which("unshare"), reason="no unshare to mount a small disk with")
-def test_a_disk_that_fills_up_meanwhile_is_one_sentence_and_the_next_run_goes_on(start: Setup, tmp_path: Path):
-    """A small disk of its own, mounted for these processes alone, which something else fills while pictures come."""
-    content = archive(8, 100)
-    kaggle = start(archives={1: content}, delay_s=0.2)
-    for folder in (".scratch", "data"):
-        (tmp_path / folder).mkdir()
+@pytest.mark.parametrize("other", [archive(3, 60, seed=1), SMALL[:-30_000], bytes(len(SMALL))])
+@pytest.mark.parametrize("ignore_if_range", [False, True])
+@pytest.mark.parametrize("next_run", [False, True])
+def test_versions_are_never_joined(start: Start, tmp_path: Path, other: bytes, ignore_if_range: bool, next_run: bool):
+    cuts = [len(SMALL) - 10_000, *[0] * 5 * next_run]
+    start(cuts=cuts, replace={len(cuts): other}, ignore_if_range=ignore_if_range)
+    if next_run:
+        with pytest.raises(UserError, match=NO_CONNECTION):
+            download(tmp_path)
+    assert download(tmp_path) == other
+
+
+def test_file_that_changes_at_each_request(start: Start, tmp_path: Path):
+    start(cuts=[30_000] * 20, replace={i: bytes([i]) * 200_000 for i in range(20)})
+    with pytest.raises(UserError, match=NO_CONNECTION):
+        download(tmp_path)
+
+
+def test_long_wait_is_left_to_the_user(start: Start, tmp_path: Path, waits: list[float]):
+    start(refuse={"GET": [(429, {"Retry-After": "7200"}), (404, {})]})
+    with pytest.raises(UserError, match=r"^the server answers 429 \(.*\); wait 7200 s and run again"):
+        download(tmp_path)
+    with pytest.raises(UserError, match=r"^the server answers 404 \(.*\); look elsewhere"):
+        download(tmp_path)
+    assert waits == []
+
+
+def test_no_network(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, waits: list[float]):
+    start()
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    with pytest.raises(UserError, match=r"^no connection to Kaggle .*http_proxy"):
+        get(tmp_path)
+    assert waits == []
+
+
+@pytest.mark.parametrize(("timeout_s", "requests"), [(2, 1), (0.1, 4)], ids=["slow", "stalled"])
+def test_slow_server(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, timeout_s: float, requests: int):
+    monkeypatch.setattr(transfer, "TIMEOUT_S", (15, timeout_s))
+    kaggle = start(delay_s=0.5)
+    assert download(tmp_path) == SMALL
+    assert kaggle.downloads == requests
+
+
+def test_announced_size_is_compared_with_the_disk(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    start()
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=10))
+    with pytest.raises(UserError, match=r"needs .* free space; make room"):
+        download(tmp_path)
+
+
+def test_disk_that_fills_up_during_the_download(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    start()
     params = {"dataset": {"source": "kaggle", "kaggle": {"dataset": "someone/creatures"}}}
     project.write_params(tmp_path, project.SMALL | params)
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    done = subprocess.run(
-        ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", FULL],
-        cwd=tmp_path,
-        env={**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode == 77 or done.stderr.startswith("unshare:"):
-        pytest.skip(f"no disk may be mounted here ({done.stderr.strip()})")
-    said = done.stdout + done.stderr
-    assert said.count("no space is left in .scratch/download; make room and run again, it goes on where it was") == 1
-    assert "Traceback" not in said
-    first, second = (int(line.removeprefix("exit ")) for line in done.stdout.splitlines() if line.startswith("exit "))
-    assert (first, second) == (1, 0)
-    assert [heard["range"] for kind, heard in kaggle.asked if "range" in heard], "it began anew"
-    receipt = json.loads((tmp_path / "data" / "raw.json").read_text())
-    assert receipt["sha256"] == hashlib.sha256(content).hexdigest()
+    monkeypatch.chdir(tmp_path)
+    archive_file = Path(".scratch/download/kaggle/someone--creatures.zip")
+    archive_file.parent.mkdir(parents=True)
+    archive_file.symlink_to("/dev/full")  # each write fails for lack of space
+    with pytest.raises(SystemExit, match=r"^download: No space left on device: .scratch/download; free some space"):
+        stage.main()
+    archive_file.unlink()
+    stage.main()
+    assert read_json(Path("data/raw.json"), "download")["sha256"] == hashlib.sha256(SMALL).hexdigest()

@@ -1,1 +1,1 @@
-"""Where pictures come from: the built-in world, a folder, an archive, Kaggle."""
+"""Where images come from: the built-in world, a folder, an archive, or Kaggle."""

@@ -1,67 +1,53 @@
-"""The `dataset` section => pictures in class folders, and a receipt."""
+"""Fetch the images of the dataset that the params name."""
 
-import hashlib
 import shutil
 from pathlib import Path
 
 from stages import UserError
-from stages.images.sources import folder
-from stages.images.sources.archive import Limits, unpack
-from stages.images.sources.layout import arrange
+from stages.common.files import sha256
+from stages.images.sources.archive import unpack
+from stages.images.sources.layout import arrange, walk
 from stages.images.sources.params import Dataset
-from stages.images.sources.transfer import forget
 
 
 def fetch(dataset: Dataset, raw: Path, scratch: Path) -> dict:
-    """The source that `dataset` names => `raw/<Class>/<file>` => the receipt: a mapping without time or place.
-
-    `scratch` keeps what has come so far between two runs. Raises UserError for all that a person can mend.
-    """
+    """Put the images in `raw/<Class>/` and return the receipt. A download that was cut stays in `scratch`."""
+    path = Path(dataset.path or "")
     match dataset.source:
         case "starter":
-            from stages.images.sources import world  # draws, and so imports much
+            from starter.world.dataset import build  # imports the code that draws
 
-            came = world.fetch(raw)
-        case "folder":
-            came = folder.fetch(Path(dataset.path), raw)
-        case "archive":
-            came = _archive(Path(dataset.path), raw, scratch, dataset)
+            build(raw, "Emberwing")
+            sizes = [path.stat().st_size for _, path in walk(raw)]
+            counts = {"classes": {"Emberwing": len(sizes)}, "files": len(sizes), "bytes": sum(sizes), "left_out": {}}
+            receipt = {"name": "Emberwing", "licence": "as this repository", **counts}
+        case "folder" if path.is_dir():
+            name = path.resolve().name
+            receipt = {"name": name, **arrange(walk(path), raw, name, move=False)}
+        case "archive" if path.is_file():
+            receipt = {"name": path.name, **_unpack(path, path.name, raw, scratch, dataset)}
         case "kaggle":
-            came = _kaggle(dataset, raw, scratch)
-    return {"source": dataset.source, **came}
+            from stages.images.sources import kaggle  # signs in
+
+            archive, info = kaggle.download(dataset.kaggle, scratch / "kaggle")
+            try:
+                receipt = {**info, **_unpack(archive, info["name"], raw, scratch, dataset)}
+            except UserError:
+                archive.unlink()  # so that the next run downloads it again
+                raise
+            shutil.rmtree(archive.parent)
+        case _:
+            raise UserError(
+                f"dataset.path {path} is no {dataset.source}; give a folder of images, or a zip or tar file."
+            )
+    return {"source": dataset.source, **receipt}
 
 
-def _archive(path: Path, raw: Path, scratch: Path, dataset: Dataset) -> dict:
-    if not path.is_file():
-        raise UserError(
-            f"dataset.path {path} is {'a folder' if path.is_dir() else 'not there'}; give a zip or tar file."
-        )
-    return {"name": path.name, **_open(path, raw, scratch, dataset, path.name)}
-
-
-def _kaggle(dataset: Dataset, raw: Path, scratch: Path) -> dict:
-    from stages.images.sources import kaggle  # its client is slow to import
-
-    archive, about = kaggle.download(dataset.kaggle, scratch)
+def _unpack(archive: Path, name: str, raw: Path, scratch: Path, dataset: Dataset) -> dict:
+    """Unpack to `raw/<Class>/<file>`. Images without a class folder are in a class with the name of the archive."""
+    folder = scratch / "unpacked"
     try:
-        laid_out = _open(archive, raw, scratch, dataset, dataset.kaggle.dataset)
-    except UserError:
-        forget(archive)  # damaged or refused: the next run gets it anew
-        raise
-    forget(archive)
-    return {"name": dataset.kaggle.dataset, **about, **laid_out}
-
-
-def _open(archive: Path, raw: Path, scratch: Path, dataset: Dataset, said: str) -> dict:
-    """An archive => `raw/<Class>/<file>`; without class folders in it, the class has the archive's name."""
-    limits = Limits(int(dataset.max_gib * 2**30), dataset.max_ratio, dataset.max_files)
-    with archive.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    tree = scratch / "unpacked"
-    shutil.rmtree(tree, ignore_errors=True)  # of a run that was killed
-    try:
-        files = unpack(archive, tree, limits, said)
-        name = said.rpartition("/")[2].partition(".")[0]
-        return {"sha256": sha256, **arrange(files, raw, name, move=True)}
+        files = unpack(archive, folder, name, dataset)
+        return {"sha256": sha256(archive), **arrange(files, raw, Path(name).name.partition(".")[0], move=True)}
     finally:
-        shutil.rmtree(tree, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)

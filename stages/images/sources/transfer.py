@@ -1,199 +1,83 @@
-"""One large file over a network that breaks => the whole file, going on where it was."""
+"""Download one large file over an unreliable network, and resume in this run or in the next."""
 
 import contextlib
-import email.utils
-import errno
-import json
 import shutil
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 
 import requests
 from tqdm import tqdm
-from urllib3.exceptions import HTTPError as BrokenOffError
+from urllib3.exceptions import HTTPError, InvalidHeader
+from urllib3.util import Retry
 
 from stages import UserError
+from stages.common.files import write_atomic
 
-TRIES = 6  # in a row that come no farther; any that does sets the count back
-LONGEST_WAIT_S = 60
-PATIENCE_S = 900  # a server that says to wait longer than this is believed, and the person told
-TIMEOUT_S = (15, 60)
-PIECE = 1 << 18
-
-Locate = Callable[[], tuple[str, dict[str, str]]]
-Sleep = Callable[[float], None]
+RETRIES = 5  # in a row without progress
+LONGEST_WAIT_S = 900
+TIMEOUT_S = (15, 60)  # to connect, and for the next bytes
+TRANSIENT = {408, 425, 429, *range(500, 600)}
 
 
-class Whole:
-    """The identity of a remote file: what must be the same for two pieces to belong together."""
+def download(locate: Callable[[], tuple[str, dict]], target: Path, server: str, advice: dict[int, str]) -> None:
+    """Download to `target` the file at the address, and with the headers, that `locate` returns for each request.
 
-    def __init__(self, etag: str | None, modified: str | None, size: int | None) -> None:
-        self.etag, self.modified, self.size = etag, modified, size
-
-    @classmethod
-    def of(cls, response: requests.Response) -> "Whole":
-        """A 200 or 206 => the file that it is, or is a part of."""
-        headers = response.headers
-        if response.status_code == requests.codes.partial_content:
-            total = headers.get("Content-Range", "").rpartition("/")[2]
-            size = int(total) if total.isdigit() else None
-        else:
-            size = int(headers["Content-Length"]) if headers.get("Content-Length", "").isdigit() else None
-        return cls(headers.get("ETag"), headers.get("Last-Modified"), size)
-
-    @property
-    def validator(self) -> str | None:
-        """What `If-Range` may hold (RFC 9110: no weak tag)."""
-        strong = self.etag if self.etag and not self.etag.startswith("W/") else None
-        return strong or self.modified
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Whole) and vars(self) == vars(other)
-
-    __hash__ = None
-
-
-def receive(locate: Locate, target: Path, what: str, sleep: Sleep = time.sleep) -> None:
-    """`locate` => (address, headers) of a file => `target`, complete by its own length.
-
-    Goes on after a break, in this process or the next: `<target>.json` says to which remote file the bytes on disk
-    belong, and a piece of any other is thrown away. Raises UserError when it cannot be had; what came is kept.
+    Raises UserError that names `server`, with `advice` for some statuses. What has arrived is kept for the next run.
     """
-    tries, farthest = 0, _length(target)
-    with tqdm(desc="download", unit="B", unit_scale=True, unit_divisor=1024, disable=None) as bar:
-        while True:
-            try:
-                if _piece(locate, target, bar):
-                    return
-                error: Exception | None = None
-            except requests.HTTPError as failed:
-                if not _passing(failed.response.status_code):
-                    raise
-                error = failed
-            except (requests.ConnectionError, requests.Timeout, BrokenOffError) as failed:
-                error = failed
-            except OSError as failed:
-                raise _disk(failed, target) from None
-            # Farther than ever before is progress; starting anew and coming to the same place is not.
-            tries = 1 if _length(target) > farthest else tries + 1
-            farthest = max(farthest, _length(target))
-            if tries >= TRIES:
-                raise UserError(f"{_sentence(error, what)} What has come is kept: run again to go on.") from None
-            sleep(wait(error, tries))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.touch()
+    farthest, failures = target.stat().st_size, 0
+    while True:
+        try:
+            return _request(*locate(), target)
+        except (requests.RequestException, HTTPError) as error:
+            size, response = target.stat().st_size, getattr(error, "response", None)
+            failures = 1 if size > farthest else failures + 1
+            farthest, wait = max(size, farthest), 2.0 ** (failures - 1)
+            if response is None:
+                is_final = isinstance(error, requests.ConnectionError) and not farthest  # no network at all
+                todo = "check the network, http_proxy and https_proxy, and run again to resume"
+                message = f"no connection to {server} ({type(error).__name__}); {todo}."
+            else:
+                with contextlib.suppress(InvalidHeader):
+                    wait = Retry().get_retry_after(response) or wait
+                is_final = response.status_code not in TRANSIENT
+                todo = advice.get(response.status_code, f"wait {wait:.0f} s and run again")
+                message = f"{server} answers {response.status_code} ({response.reason}); {todo}."
+            if is_final or failures > RETRIES or wait > LONGEST_WAIT_S:
+                raise UserError(message) from None
+            time.sleep(wait)
 
 
-def wait(error: Exception | None, tries: int) -> float:
-    """What went wrong and how often => seconds to wait: as the server says, else 1, 2, 4, ..."""
-    response = getattr(error, "response", None)
-    told = response.headers.get("Retry-After") if response is not None else None
-    if told:
-        with contextlib.suppress(ValueError, TypeError):
-            seconds = float(told) if told.isdigit() else _until(told)
-            if seconds > PATIENCE_S:
-                raise UserError(f"Kaggle asks to wait {seconds / 60:.0f} minutes; run again then.")
-            return max(seconds, 0.0)
-    return float(min(2 ** (tries - 1), LONGEST_WAIT_S))
-
-
-def _piece(locate: Locate, target: Path, bar: tqdm) -> bool:
-    """One request => as many bytes as come; whether the file is complete."""
-    have, known = _length(target), _known(target)
-    if known is None:
-        have = 0
-    address, headers = locate()
-    if have and known.size == have:
-        return True
-    asked = dict(headers)
-    if have:
-        asked["Range"] = f"bytes={have}-"
-        if known.validator:
-            asked["If-Range"] = known.validator
-    with requests.get(address, headers=asked, stream=True, timeout=TIMEOUT_S) as response:
-        if response.status_code == requests.codes.requested_range_not_satisfiable:
-            forget(target)
-            return False
-        response.raise_for_status()
-        whole = Whole.of(response)
-        if response.status_code == requests.codes.partial_content:
-            start = response.headers.get("Content-Range", "").removeprefix("bytes ").partition("-")[0]
-            if whole != known or start != str(have):
-                forget(target)  # changed since the first piece came: bytes of two files make none
-                return False
-        else:
-            have = 0
-            forget(target)
-            _remember(target, whole)
-        _room(target, whole, have)
-        bar.reset(whole.size)
-        bar.update(have)
-        with target.open("ab") as file:
-            while piece := response.raw.read1(PIECE):  # as it comes: waiting for a full piece would lose it at a cut
-                file.write(piece)
-                bar.update(len(piece))
-    came = _length(target)
-    if whole.size is not None and came > whole.size:
-        forget(target)
-    return came == whole.size if whole.size is not None else came > 0
-
-
-def _passing(status: int) -> bool:
-    return status in (408, 425, 429) or status >= 500
-
-
-def _sentence(error: Exception | None, what: str) -> str:
-    response = getattr(error, "response", None)
-    if response is not None and response.status_code == 429:
-        return f"Kaggle says that too much was asked of it (429), {TRIES} times; wait an hour."
-    if response is not None:
-        return f"Kaggle has trouble of its own ({response.status_code}), {TRIES} times; try later."
-    if error is None:
-        return f"{what} does not come whole: its length or its content changes between two pieces; try later."
-    if isinstance(error, BrokenOffError):
-        return f"{what} breaks off again and again at the same place; try another network, or later."
-    return "Kaggle cannot be reached; check the network, and http_proxy and https_proxy if you are behind one."
-
-
-def _disk(error: OSError, target: Path) -> Exception:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return UserError(f"no space is left in {target.parent}; make room and run again, it goes on where it was.")
-    return error
-
-
-def _room(target: Path, whole: Whole, have: int) -> None:
-    free = shutil.disk_usage(target.parent).free
-    if whole.size and whole.size - have > free:
-        raise UserError(
-            f"{(whole.size - have) / 2**30:.1f} GiB are still to come, but {target.parent} has {free / 2**30:.1f} GiB "
-            "free; make room and run again, it goes on where it was."
-        )
-
-
-def _length(target: Path) -> int:
-    return target.stat().st_size if target.exists() else 0
-
-
-def _note(target: Path) -> Path:
-    return target.with_name(target.name + ".json")
-
-
-def _known(target: Path) -> Whole | None:
-    try:
-        return Whole(**json.loads(_note(target).read_text()))
-    except (OSError, ValueError, TypeError):
-        return None
-
-
-def _remember(target: Path, whole: Whole) -> None:
-    _note(target).write_text(json.dumps(vars(whole)))
-
-
-def forget(target: Path) -> None:
-    """What came of a file, and what is known of it => gone."""
-    _note(target).unlink(missing_ok=True)
-    target.unlink(missing_ok=True)
-
-
-def _until(date: str) -> float:
-    return (email.utils.parsedate_to_datetime(date) - datetime.now(UTC)).total_seconds()
+def _request(address: str, headers: dict[str, str], target: Path) -> None:
+    """Request the missing bytes and append what arrives, or raise an error of requests or urllib3."""
+    marker = target.with_suffix(".version")
+    version = marker.read_text() if marker.exists() else ""
+    start = target.stat().st_size if version else 0
+    if start:
+        headers = headers | {"Range": f"bytes={start}-", "If-Range": version}
+    with requests.get(address, headers=headers, stream=True, timeout=TIMEOUT_S) as response:
+        span = response.headers.get("Content-Range", "")
+        new_version = response.headers.get("ETag") or response.headers.get("Last-Modified", "")
+        match response.status_code:
+            case 416 if span == f"bytes */{start}":
+                return
+            case 206 if new_version == version and span.startswith(f"bytes {start}-"):
+                pass
+            case 206 | 416:
+                marker.unlink()
+                raise requests.ConnectionError("bytes of another version, or not those that were requested")
+            case _:
+                response.raise_for_status()
+                target.write_bytes(b"")
+                write_atomic(marker, new_version)
+                start = 0
+        rest = int(response.headers.get("Content-Length", 0))
+        if rest > shutil.disk_usage(target.parent).free:
+            raise UserError(f"{target.parent} needs {rest / 2**30:.1f} GiB of free space; make room and run again.")
+        with target.open("ab") as file, tqdm.wrapattr(file, "write", start + rest, initial=start, disable=None) as out:
+            while piece := response.raw.read1(1 << 18):  # read() would lose the bytes before a cut
+                out.write(piece)
+    if span and not span.endswith(f"/{target.stat().st_size}"):
+        raise requests.ConnectionError("less than the range that was requested")
