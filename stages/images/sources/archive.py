@@ -1,4 +1,4 @@
-"""Unpack a zip or tar file from an untrusted source, or refuse it as a whole."""
+"""Unpack a zip or tar file from an untrusted source, or refuse it."""
 
 import shutil
 import stat
@@ -21,7 +21,7 @@ PIECE = 1 << 20
 def unpack(archive: Path, folder: Path, name: str, dataset: Dataset) -> list[tuple[PurePosixPath, Path]]:
     """Unpack to numbered files in `folder`, which the caller removes; return (path in the archive, file), sorted.
 
-    Raises UserError for any damage, and for what an archive of images has no need of.
+    Raises UserError for damage, encryption, anything but files in folders, and more than `dataset` allows.
     """
     max_bytes = min(dataset.max_gib * 2**30, max(archive.stat().st_size * dataset.max_ratio, SMALL_BYTES))
     files, total = {}, 0
@@ -53,6 +53,7 @@ def unpack(archive: Path, folder: Path, name: str, dataset: Dataset) -> list[tup
 def _zip_members(archive: Path) -> Iterator[tuple[PurePosixPath, int, Callable]]:
     with zipfile.ZipFile(archive) as opened:
         if min((info.header_offset for info in opened.infolist()), default=0):
+            # A cut archive whose last member is a zip file opens as that member.
             raise zipfile.BadZipFile("the index is that of a zip file inside")
         for info in opened.infolist():
             path = _path(info.orig_filename)
