@@ -33,10 +33,9 @@ def unpack(archive: Path, folder: Path, name: str, dataset: Dataset) -> list[tup
             total += size
             if path in files:
                 raise UserError(f"it holds {str(path)!r} twice")
-            if len(files) == dataset.max_files:
-                raise UserError(f"it holds more than {dataset.max_files} files (dataset.max_files)")
-            if total > max_bytes:
-                raise UserError(f"it unpacks to more than {max_bytes / 2**30:.2g} GiB (dataset.max_gib, max_ratio)")
+            if total > max_bytes or len(files) == dataset.max_files:
+                limit = f"{max_bytes / 2**30:.2g} GiB or {dataset.max_files} files"
+                raise UserError(f"it unpacks to more than {limit} (dataset.max_gib, max_ratio, max_files)")
             files[path] = folder / str(len(files))
             with open_member() as source, files[path].open("wb") as target:
                 shutil.copyfileobj(source, target, PIECE)
@@ -81,13 +80,17 @@ def _tar_members(archive: Path) -> Iterator[tuple[PurePosixPath, int, Callable]]
 
 
 class _Header(tarfile.TarInfo):
-    @classmethod
-    def frombuf(cls, *args: object) -> tarfile.TarInfo:
-        """Parse a header, but refuse a long extended header, which tarfile would read into memory."""
-        info = super().frombuf(*args)
-        if info.type not in tarfile.REGULAR_TYPES and info.size > PIECE:
-            raise tarfile.ReadError(f"a header of {info.size} bytes")
-        return info
+    """A header that may be extended, but not long, because tarfile reads extended headers into memory."""
+
+    @property
+    def size(self) -> int:
+        if self._size > PIECE and self.type not in tarfile.REGULAR_TYPES:
+            raise tarfile.ReadError(f"a header of {self._size} bytes")
+        return self._size
+
+    @size.setter
+    def size(self, size: int) -> None:
+        self._size = size
 
 
 def _path(name: str) -> PurePosixPath:

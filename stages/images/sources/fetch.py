@@ -11,10 +11,7 @@ from stages.images.sources.params import Dataset
 
 
 def fetch(dataset: Dataset, raw: Path, scratch: Path) -> dict:
-    """Put the images in `raw/<Class>/` and return the receipt.
-
-    `scratch` keeps a download that was cut. Raises UserError for all that a user can correct.
-    """
+    """Put the images in `raw/<Class>/` and return the receipt; `scratch` keeps a download that was cut."""
     path = Path(dataset.path or "")
     match dataset.source:
         case "starter":
