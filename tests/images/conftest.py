@@ -1,4 +1,4 @@
-"""Fetch datasets, also from a local server in the place of Kaggle."""
+"""Fetch datasets, also from a local server instead of Kaggle."""
 
 import contextlib
 import sys
@@ -19,14 +19,14 @@ SMALL = archive(4, 50)
 
 
 @pytest.fixture
-def start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Start]:
+def start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, waits: list[float]) -> Iterator[Start]:
     """Return a function that starts a server with the given archives and faults."""
     with contextlib.ExitStack() as stack:
         options = {"archives": {1: SMALL}}
         yield lambda **more: stack.enter_context(serve(Kaggle(**options | more), monkeypatch, str(tmp_path)))
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Record the waits of a transfer, in seconds, and skip them."""
     recorded: list[float] = []

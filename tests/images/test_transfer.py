@@ -1,6 +1,7 @@
 """Downloads that are cut, changed, slow, or too large for the disk."""
 
 import hashlib
+import resource
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -101,16 +102,19 @@ def test_announced_size_is_compared_with_the_disk(start: Start, tmp_path: Path, 
         download(tmp_path)
 
 
-def test_disk_that_fills_up_during_the_download(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    start()
+def test_failed_write_is_resumed_in_the_next_run(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A limit on the size of files stops a write halfway, as a full disk does."""
+    kaggle = start()
     params = {"dataset": {"source": "kaggle", "kaggle": {"dataset": "someone/creatures"}}}
     project.write_params(tmp_path, project.SMALL | params)
     monkeypatch.chdir(tmp_path)
-    archive_file = Path(".scratch/download/kaggle/someone--creatures.zip")
-    archive_file.parent.mkdir(parents=True)
-    archive_file.symlink_to("/dev/full")  # each write fails for lack of space
-    with pytest.raises(SystemExit, match=r"^download: No space left on device: .scratch/download; free some space"):
-        stage.main()
-    archive_file.unlink()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        with pytest.raises(SystemExit, match=r"^download: File too large: .scratch/download; free some space"):
+            stage.main()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     stage.main()
+    assert kaggle.values("GET", "range")[-1] == "bytes=100000-"
     assert read_json(Path("data/raw.json"), "download")["sha256"] == hashlib.sha256(SMALL).hexdigest()

@@ -1,4 +1,4 @@
-"""Unpack a zip or tar file from an untrusted source, or refuse it as a whole."""
+"""Unpack a zip or tar file from an untrusted source, or refuse it."""
 
 import shutil
 import stat
@@ -21,7 +21,7 @@ PIECE = 1 << 20
 def unpack(archive: Path, folder: Path, name: str, dataset: Dataset) -> list[tuple[PurePosixPath, Path]]:
     """Unpack to numbered files in `folder`, which the caller removes; return (path in the archive, file), sorted.
 
-    Raises UserError for any damage, and for what an archive of images has no need of.
+    Raises UserError for damage, encryption, anything but files in folders, and more than `dataset` allows.
     """
     max_bytes = min(dataset.max_gib * 2**30, max(archive.stat().st_size * dataset.max_ratio, SMALL_BYTES))
     files, total = {}, 0
@@ -33,10 +33,9 @@ def unpack(archive: Path, folder: Path, name: str, dataset: Dataset) -> list[tup
             total += size
             if path in files:
                 raise UserError(f"it holds {str(path)!r} twice")
-            if len(files) == dataset.max_files:
-                raise UserError(f"it holds more than {dataset.max_files} files (dataset.max_files)")
-            if total > max_bytes:
-                raise UserError(f"it unpacks to more than {max_bytes / 2**30:.2g} GiB (dataset.max_gib, max_ratio)")
+            if total > max_bytes or len(files) == dataset.max_files:
+                limit = f"{max_bytes / 2**30:.2g} GiB or {dataset.max_files} files"
+                raise UserError(f"it unpacks to more than {limit} (dataset.max_gib, max_ratio, max_files)")
             files[path] = folder / str(len(files))
             with open_member() as source, files[path].open("wb") as target:
                 shutil.copyfileobj(source, target, PIECE)
@@ -53,6 +52,7 @@ def unpack(archive: Path, folder: Path, name: str, dataset: Dataset) -> list[tup
 def _zip_members(archive: Path) -> Iterator[tuple[PurePosixPath, int, Callable]]:
     with zipfile.ZipFile(archive) as opened:
         if min((info.header_offset for info in opened.infolist()), default=0):
+            # A cut archive whose last member is a zip file opens as that member.
             raise zipfile.BadZipFile("the index is that of a zip file inside")
         for info in opened.infolist():
             path = _path(info.orig_filename)
@@ -80,13 +80,17 @@ def _tar_members(archive: Path) -> Iterator[tuple[PurePosixPath, int, Callable]]
 
 
 class _Header(tarfile.TarInfo):
-    @classmethod
-    def frombuf(cls, *args: object) -> tarfile.TarInfo:
-        """Parse a header, but refuse a long extended header, which tarfile would read into memory."""
-        info = super().frombuf(*args)
-        if info.type not in tarfile.REGULAR_TYPES and info.size > PIECE:
-            raise tarfile.ReadError(f"a header of {info.size} bytes")
-        return info
+    """A header that may be extended, but not long, because tarfile reads extended headers into memory."""
+
+    @property
+    def size(self) -> int:
+        if self._size > PIECE and self.type not in tarfile.REGULAR_TYPES:
+            raise tarfile.ReadError(f"a header of {self._size} bytes")
+        return self._size
+
+    @size.setter
+    def size(self, size: int) -> None:
+        self._size = size
 
 
 def _path(name: str) -> PurePosixPath:

@@ -11,7 +11,7 @@ from stages.images.sources.params import Dataset
 
 
 def fetch(dataset: Dataset, raw: Path, scratch: Path) -> dict:
-    """Put the images in `raw/<Class>/` and return the receipt. A download that was cut stays in `scratch`."""
+    """Put the images in `raw/<Class>/` and return the receipt; `scratch` keeps a download that was cut."""
     path = Path(dataset.path or "")
     match dataset.source:
         case "starter":
@@ -37,9 +37,7 @@ def fetch(dataset: Dataset, raw: Path, scratch: Path) -> dict:
                 raise
             shutil.rmtree(archive.parent)
         case _:
-            raise UserError(
-                f"dataset.path {path} is no {dataset.source}; give a folder of images, or a zip or tar file."
-            )
+            raise UserError(f"dataset.path {path} is not there, or no {dataset.source}; give a folder, a zip or a tar.")
     return {"source": dataset.source, **receipt}
 
 

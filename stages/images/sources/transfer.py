@@ -37,14 +37,14 @@ def download(locate: Callable[[], tuple[str, dict]], target: Path, server: str, 
             farthest, wait = max(size, farthest), 2.0 ** (failures - 1)
             if response is None:
                 is_final = isinstance(error, requests.ConnectionError) and not farthest  # no network at all
-                todo = "check the network, http_proxy and https_proxy, and run again to resume"
-                message = f"no connection to {server} ({type(error).__name__}); {todo}."
+                action = "check the network, http_proxy and https_proxy, and run again to resume"
+                message = f"no connection to {server} ({type(error).__name__}); {action}."
             else:
                 with contextlib.suppress(InvalidHeader):
                     wait = Retry().get_retry_after(response) or wait
                 is_final = response.status_code not in TRANSIENT
-                todo = advice.get(response.status_code, f"wait {wait:.0f} s and run again")
-                message = f"{server} answers {response.status_code} ({response.reason}); {todo}."
+                action = advice.get(response.status_code, f"wait {wait:.0f} s and run again")
+                message = f"{server} answers {response.status_code} ({response.reason}); {action}."
             if is_final or failures > RETRIES or wait > LONGEST_WAIT_S:
                 raise UserError(message) from None
             time.sleep(wait)
