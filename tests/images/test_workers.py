@@ -11,6 +11,7 @@ import numpy as np
 import psutil
 import pytest
 
+from stages import UserError
 from stages.images.quality import workers
 from stages.images.quality.manifest import build_manifest
 from stages.images.quality.measurements import measure_file
@@ -66,6 +67,17 @@ def interrupts_are_ignored(_: int) -> bool:
 def test_workers_do_every_item_once_and_ignore_interrupts():
     assert sorted(map_in_workers(str, None, list(range(500)), 2)) == [(i, str(i)) for i in range(500)]
     assert list(map_in_workers(interrupts_are_ignored, None, [0], 1)) == [(0, True)]
+
+
+def test_exception_of_the_function_is_raised():
+    with pytest.raises(ValueError, match="invalid literal"):
+        list(map_in_workers(int, None, ["1", "x", "2"], 2))
+
+
+def test_workers_that_cannot_start_are_an_error_and_no_verdict(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(workers, "_serve", os._exit)  # the arguments are wrong, so the process ends
+    with pytest.raises(UserError, match="no worker process starts in 5 attempts"):
+        list(map_in_workers(str, None, [1], 1))
 
 
 def test_slow_items_are_stopped(monkeypatch: pytest.MonkeyPatch):

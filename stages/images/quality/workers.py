@@ -8,7 +8,10 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
+from stages import UserError
+
 SECONDS = 60  # no sound image takes longer
+STARTS = 5
 CRASHED = "crashes-the-decoder", "the process that decodes it dies"
 SLOW = "slow-to-decode", f"takes more than {SECONDS} s"
 
@@ -47,6 +50,8 @@ def _run(function: Callable, items: list, workers: int) -> Iterator[tuple[Any, A
                     with contextlib.suppress(EOFError, OSError):
                         result = connection.recv()
                         idle.append((process, connection))
+                    if isinstance(result, Exception):
+                        raise result
                 elif time.monotonic() - start > SECONDS:
                     process.kill()
                     result = SLOW
@@ -62,15 +67,28 @@ def _run(function: Callable, items: list, workers: int) -> Iterator[tuple[Any, A
 def _start(function: Callable) -> tuple[Any, Connection]:
     context = get_context("forkserver")
     context.set_forkserver_preload(["stages.images.quality.manifest"])  # imported once for all workers
-    connection, other_end = context.Pipe()
-    process = context.Process(target=_serve, args=(other_end, function), daemon=True)
-    process.start()
-    other_end.close()  # so that the connection ends when the process does
-    return process, connection
+    for _ in range(STARTS):
+        connection, other_end = context.Pipe()
+        process = context.Process(target=_serve, args=(other_end, function), daemon=True)
+        process.start()
+        other_end.close()  # so that the connection ends when the process does
+        with contextlib.suppress(EOFError, OSError):
+            connection.recv()  # the worker is ready
+            return process, connection
+    raise UserError(
+        f"no worker process starts in {STARTS} attempts; see the messages above, and check the free memory."
+    )
 
 
 def _serve(connection: Connection, function: Callable) -> None:
+    """Answer items with results until the main process closes the connection or dies."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # on Ctrl-C, the main process ends the workers
-    with contextlib.suppress(EOFError):
+    with contextlib.suppress(EOFError, BrokenPipeError):
+        connection.send(None)
         while True:
-            connection.send(function(connection.recv()))
+            item = connection.recv()
+            try:
+                result = function(item)
+            except Exception as error:  # a bug, which the main process reports
+                result = error
+            connection.send(result)
