@@ -1,23 +1,23 @@
-# make run: set up, then the whole pipeline.  make test: set up, then the tests.  Nothing else is needed on a fresh machine.
+# make run: set up and run the pipeline.  make test: set up and run the tests.  A fresh machine needs nothing else.
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 SET_UP := .venv/.set-up
 
 .PHONY: help run test lint bench
-help:  ## this list
+help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 8
 
-run: $(SET_UP)  ## dvc repro: from the download to report/index.html
+run: $(SET_UP)  ## run the pipeline, from the download to report/index.html
 	dvc repro
 
-test: $(SET_UP)  ## every test
+test: $(SET_UP)  ## run all tests
 	pytest -n auto
 
-lint: $(SET_UP)  ## what ruff has to say
+lint: $(SET_UP)  ## check style and formatting
 	ruff check .
 	ruff format --check .
 
-bench: $(SET_UP)  ## figures of the built-in model, on this machine
+bench: $(SET_UP)  ## measure the starter on this machine
 	python -m bench.starter
 
 $(SET_UP): pyproject.toml constraints.txt versions.txt

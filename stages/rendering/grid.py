@@ -83,8 +83,7 @@ def _draw_training_images(page: Image.Image, images: list[Image.Image], layout: 
     if len(shown) < len(images):
         center = (corners[-1][0] + side / 2, corners[-1][1] + side / 2)
         ImageDraw.Draw(page).text(center, f"+ {len(images) - len(shown)}", GRAY, load_font(20), anchor="mm")
-    draw_line(page, (MARGIN, top + side / 2 - 4), "What it saw", 20, INK)
-    draw_line(page, (MARGIN, top + side / 2 + 20), "the training images", 15, GRAY)
+    draw_line(page, (MARGIN, top + side / 2 + 8), "Training images", 20, INK)
 
 
 def _draw_header(page: Image.Image, inputs: RenderInputs, layout: Layout) -> None:
