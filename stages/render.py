@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from tqdm import tqdm
+
 from stages import UserError
 from stages.common.files import folder_atomic, png_bytes, write_atomic, write_json
 from stages.common.locks import lock
@@ -13,7 +15,7 @@ from stages.models.loading import resolve
 from stages.rendering.cache import RenderCache
 from stages.rendering.grid import draw_grid
 from stages.rendering.jobs import RenderInputs
-from stages.rendering.sampling import render_missing
+from stages.rendering.sampling import ImageSampler
 
 EMBEDDING, CURATED = Path("data/embedding/learned_embeds.safetensors"), Path("data/curated")
 RENDERS, GRID, SCRATCH = Path("data/renders"), Path("data/grid.png"), Path(".scratch/render")
@@ -30,7 +32,10 @@ def main() -> str:
     training = [CURATED / row["file"] for row in read_json(CURATED / "index.json", "curate")["train"]]
     with lock(SCRATCH, "rendering"):
         cache = RenderCache(SCRATCH, inputs)
-        render_missing(inputs, cache, configure_torch(params.runtime))
+        if missing := cache.missing():
+            sampler = ImageSampler(inputs, configure_torch(params.runtime))
+            for job in tqdm(missing, "render", unit="image"):
+                cache.write(job, sampler(job))
         with folder_atomic(RENDERS) as folder:
             for job, path in cache.paths.items():
                 write_atomic(folder / job.file, path.read_bytes())

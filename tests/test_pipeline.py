@@ -111,7 +111,7 @@ def test_metrics_plots_and_experiments_have_content(repository: Path):
         ({"train": {"steps": 10, "lr_warmup_steps": 10}}, ("lr_warmup_steps (10)", "steps (10)")),
         ({"dataset": {"source": "kagle"}}, ("dataset.source", "'kagle'", "'kaggle'")),
         ({"dataset": {"path": "nowhere"}}, ("dataset.path nowhere", "not there")),
-        ({"filter": {"class": "Criter"}}, ("Criter?", "Critter has 8 pictures", "filter.class")),
+        ({"filter": {"class": "Criter"}}, ("Criter?", "Critter has 8 images", "filter.class")),
         ({"filter": {"min_sharpness": "much"}}, ("filter.min_sharpness", "'much'", "number")),
         ({"curate": {"resolution": 100}}, ("curate.resolution", "100", "multiple of 8")),
         ({"curate": {"include": ["8.png"]}}, ("curate.include", "'8.png'", "nearest name is")),

@@ -41,9 +41,9 @@ def stage(main: Callable[[], str]) -> Callable[[], None]:
         except OSError as error:
             if error.errno not in NOT_WRITABLE:
                 raise
-            place = error.filename or Path.cwd()
+            path = error.filename or Path.cwd()
             raise SystemExit(
-                f"{name}: {error.strerror}: {place}; free some space or allow writing there, and run again."
+                f"{name}: {error.strerror}: {path}; free some space or allow writing there, and run again."
             ) from None
         if is_main_process:
             print(f"{name}: {summary} ({time.monotonic() - start:.1f} s)", flush=True)

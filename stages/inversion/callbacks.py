@@ -11,7 +11,8 @@ from tqdm import tqdm
 
 from stages.common.files import png_bytes, write_atomic
 from stages.common.trackers import Trackers
-from stages.inversion.checkpoint import TrainState, save_checkpoint
+from stages.inversion.checkpoint import save_checkpoint
+from stages.inversion.state import TrainState
 
 
 @dataclass

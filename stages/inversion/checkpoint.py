@@ -1,12 +1,9 @@
-"""The training state, and checkpoints of a few kilobytes that hold all of it.
-
-Legend: V vectors of the embedding, D width, E validations, K samples of the validation batch.
-"""
+"""Checkpoints: the whole training state in a file of a few kilobytes, with a checksum."""
 
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -15,60 +12,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from stages.common.files import write_atomic
-from stages.inversion.validation import RelativeLoss, relative_loss
+from stages.inversion.state import LossScale, TrainState
 
 KEPT = 2
-
-
-@dataclass
-class LossScale:
-    """The factor of the loss in half precision, a power of two, and its history."""
-
-    value: float = 1.0
-    good_steps: int = 0
-    overflows: int = 0
-
-
-@dataclass
-class TrainState:
-    """Everything that the rest of a run depends on. Tensors are float32 on the CPU.
-
-    `vectors` and AdamW's moments (V D); the training loss and vector norm of every step; the validation losses (K) at
-    the steps `validated` and, as `reference`, with the initializer token; the best embedding so far; snapshots.
-    """
-
-    vectors: torch.Tensor
-    first_moment: torch.Tensor
-    second_moment: torch.Tensor
-    micro_batch: int
-    scale: LossScale = field(default_factory=LossScale)
-    step: int = 0
-    train_losses: list[float] = field(default_factory=list)
-    norms: list[float] = field(default_factory=list)
-    validated: list[int] = field(default_factory=list)
-    validation: list[torch.Tensor] = field(default_factory=list)
-    reference: torch.Tensor | None = None
-    best: torch.Tensor | None = None
-    best_step: int = 0
-    snapshot_steps: list[int] = field(default_factory=list)
-    snapshots: list[torch.Tensor] = field(default_factory=list)
-
-    def record_validation(self, losses: torch.Tensor) -> None:
-        """Append the validation losses (K) at this step, and keep the embedding if it is the best so far."""
-        if self.best is None or losses.mean() < min(row.mean() for row in self.validation):
-            self.best, self.best_step = self.vectors.clone(), self.step
-        self.validated.append(self.step)
-        self.validation.append(losses)
-
-    def record_snapshot(self) -> None:
-        """Keep a copy of the embedding at this step."""
-        if self.step not in self.snapshot_steps:
-            self.snapshot_steps.append(self.step)
-            self.snapshots.append(self.vectors.clone())
-
-    def curve(self) -> list[RelativeLoss]:
-        """Return the validation loss relative to the initializer token at every validation."""
-        return [relative_loss(row, self.reference) for row in self.validation]
 
 
 SCALARS = ("micro_batch", "step", "best_step", "validated", "snapshot_steps")

@@ -12,6 +12,7 @@ from stages import UserError
 from stages.inversion.sampler import Batch
 from stages.models.backbone import Backbone
 from stages.models.cuda_graph import GraphedFunction, Tensors
+from stages.models.device import is_out_of_memory
 
 
 class DiffusionLoss:
@@ -104,8 +105,3 @@ class DiffusionLoss:
         predicted = self._backbone.predict(noisy, timesteps, self._backbone.encode_prompt(ids, vectors))
         target = schedule.target(latents, noise, timesteps)
         return (F.mse_loss(predicted, target, reduction="none").flatten(1).mean(1),)
-
-
-def is_out_of_memory(error: BaseException | None) -> bool:
-    """Return whether memory ran out; a failed capture raises another error, with the cause as its context."""
-    return error is not None and (isinstance(error, torch.OutOfMemoryError) or is_out_of_memory(error.__context__))

@@ -7,14 +7,15 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
+from stages.common.distributed import all_reduce, share
 from stages.inversion.callbacks import Callbacks
-from stages.inversion.checkpoint import TrainState
 from stages.inversion.diffusion_loss import DiffusionLoss
 from stages.inversion.optimizer import Optimizer, reduce_scale
 from stages.inversion.params import Train
-from stages.inversion.sampler import Sampler, share
+from stages.inversion.sampler import Sampler
+from stages.inversion.state import TrainState
 from stages.inversion.stopping import should_stop
-from stages.inversion.validation import FixedLoss, all_reduce
+from stages.inversion.validation import FixedLoss
 
 
 class PausedError(Exception):
@@ -38,7 +39,7 @@ def training_loop(
     callbacks: Callbacks,
 ) -> None:
     """Train `state` for the steps of the recipe, or until early stopping. Raises PausedError on a stop request."""
-    samples = share(recipe.batch_size, accelerator.process_index, accelerator.num_processes)
+    samples = share(recipe.batch_size, accelerator)
     draw = functools.lru_cache(maxsize=2)(lambda step: sampler.draw(step, samples).to(loss.device))
     while True:
         # Maintenance: what belongs to the state after `state.step` updates.

@@ -10,20 +10,12 @@ from diffusers.optimization import get_scheduler
 from torch.optim.adamw import adamw
 
 from stages import UserError
-from stages.inversion.checkpoint import LossScale, TrainState
 from stages.inversion.params import Train
+from stages.inversion.state import TrainState
 
-INITIAL_SCALE = 2.0**16
 MIN_SCALE = 2.0**-14
 MAX_SCALE = 2.0**24
 GROWTH_INTERVAL = 2000
-
-
-def initial_state(recipe: Train, vectors: torch.Tensor, micro_batch: int | str) -> TrainState:
-    """Return the state before the first step, with the embedding `vectors` (V D); micro-batch `auto` is the batch."""
-    micro_batch = recipe.batch_size if micro_batch == "auto" else micro_batch
-    scale = LossScale(INITIAL_SCALE if recipe.mixed_precision == "fp16" else 1.0)
-    return TrainState(vectors.clone(), torch.zeros_like(vectors), torch.zeros_like(vectors), micro_batch, scale)
 
 
 class Optimizer:
@@ -37,40 +29,24 @@ class Optimizer:
     @torch.no_grad()
     def step(self, state: TrainState, loss: float, gradient: torch.Tensor) -> dict[str, float]:
         """Update `state` with the mean loss and its gradient (V D), and return scalars to log."""
-        recipe, rate = self._recipe, self._rate(state.step)
+        recipe, rate, step = self._recipe, self._rate(state.step), torch.tensor(float(state.step))
         if recipe.max_gradient_norm is not None:
             # As torch.nn.utils.clip_grad_norm_ does.
             gradient = gradient * (recipe.max_gradient_norm / (gradient.norm() + 1e-6)).clamp(max=1.0)
         adamw(
-            [state.vectors],
-            [gradient],
-            [state.first_moment],
-            [state.second_moment],
-            [],
-            [torch.tensor(float(state.step))],
-            foreach=False,
-            amsgrad=False,
-            beta1=recipe.adam_beta1,
-            beta2=recipe.adam_beta2,
-            lr=rate,
-            weight_decay=recipe.adam_weight_decay,
-            eps=recipe.adam_epsilon,
-            maximize=False,
-        )
+            [state.vectors], [gradient], [state.first_moment], [state.second_moment], [], [step],
+            foreach=False, amsgrad=False, maximize=False, lr=rate, beta1=recipe.adam_beta1, beta2=recipe.adam_beta2,
+            weight_decay=recipe.adam_weight_decay, eps=recipe.adam_epsilon,
+        )  # fmt: skip
         if self._max_norm is not None:
             state.vectors *= (self._max_norm / state.vectors.norm(dim=1, keepdim=True)).clamp(max=1.0)
         state.step += 1
         state.train_losses.append(loss)
         state.norms.append(state.vectors.norm(dim=1).mean().item())
-        _count_good_step(state.scale, recipe)
+        state.scale.good_steps += 1
+        if recipe.mixed_precision == "fp16" and state.scale.good_steps % GROWTH_INTERVAL == 0:
+            state.scale.value = min(2 * state.scale.value, MAX_SCALE)
         return {"loss": loss, "learning_rate": rate, "vector_norm": state.norms[-1]}
-
-
-def _count_good_step(scale: LossScale, recipe: Train) -> None:
-    """Double the loss scale after every GROWTH_INTERVAL steps without an overflow."""
-    scale.good_steps += 1
-    if recipe.mixed_precision == "fp16" and scale.good_steps % GROWTH_INTERVAL == 0:
-        scale.value = min(2 * scale.value, MAX_SCALE)
 
 
 def reduce_scale(recipe: Train, state: TrainState, timesteps: torch.Tensor) -> None:

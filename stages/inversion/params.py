@@ -13,6 +13,10 @@ from pydantic import (
     model_validator,
 )
 
+Schedule = Literal[
+    "linear", "cosine", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup", "piecewise_constant"
+]  # fmt: skip
+
 
 class Train(BaseModel):
     """The training recipe. `batch_size` is the global one, for any micro-batch and number of processes."""
@@ -27,15 +31,7 @@ class Train(BaseModel):
         False,
         description="Multiply by batch_size, as --scale_lr of diffusers' script does: 1e-2 at batch 4 becomes 4e-2.",
     )
-    lr_scheduler: Literal[
-        "linear",
-        "cosine",
-        "cosine_with_restarts",
-        "polynomial",
-        "constant",
-        "constant_with_warmup",
-        "piecewise_constant",
-    ] = Field("constant", description="Schedule of the learning rate, as in diffusers' get_scheduler.")
+    lr_scheduler: Schedule = Field("constant", description="Learning rate schedule of diffusers' get_scheduler.")
     lr_warmup_steps: NonNegativeInt = Field(0, description="Steps over which the learning rate rises from 0.")
     lr_cycles: PositiveInt = Field(1, description="Restarts of cosine_with_restarts.")
     lr_power: PositiveFloat = Field(1.0, description="Exponent of polynomial.")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 import torch
 
 from stages.inversion.dataset import LatentCache
+from stages.inversion.params import Train
 from stages.models.noise import generator, normal
 from stages.models.schedule import NoiseSchedule
 
@@ -41,18 +42,8 @@ class Batch:
 class Sampler:
     """Cached latents with noise, timesteps and captions; every epoch is a new permutation of the images."""
 
-    def __init__(
-        self,
-        cache: LatentCache,
-        ids: torch.Tensor,
-        schedule: NoiseSchedule,
-        *,
-        seed: int,
-        batch_size: int,
-        gamma: float | None,
-    ) -> None:
-        self._cache, self._ids, self._schedule = cache, ids, schedule.to("cpu")
-        self._seed, self._batch_size, self._gamma = seed, batch_size, gamma
+    def __init__(self, cache: LatentCache, ids: torch.Tensor, schedule: NoiseSchedule, recipe: Train) -> None:
+        self._cache, self._ids, self._schedule, self._recipe = cache, ids, schedule.to("cpu"), recipe
 
     def draw(self, step: int, samples: range) -> Batch:
         """Draw the samples with these numbers of the global batch of `step`."""
@@ -60,13 +51,13 @@ class Sampler:
         latents, noise, timesteps, captions = zip(*drawn, strict=True)
         timesteps = torch.tensor(timesteps)
         weights = torch.ones(len(drawn))
-        if self._gamma is not None:
-            weights = self._schedule.min_snr_weight(timesteps, self._gamma)
+        if self._recipe.min_snr_gamma is not None:
+            weights = self._schedule.min_snr_weight(timesteps, self._recipe.min_snr_gamma)
         return Batch(torch.stack(latents), torch.stack(noise), timesteps, self._ids[list(captions)], weights)
 
     def _sample(self, step: int, sample: int) -> tuple[torch.Tensor, torch.Tensor, int, int]:
-        seed, counter = self._seed, (step, sample)
-        image = self._image(step * self._batch_size + sample)
+        seed, counter = self._recipe.seed, (step, sample)
+        image = self._image(step * self._recipe.batch_size + sample)
         flip = self._cache.mirrored is not None and generator(seed, "flip", *counter).random() < 0.5
         shape = tuple(self._cache.mean.shape[1:])
         latents = self._cache.sample(image, torch.from_numpy(normal(seed, "posterior", *counter, shape)), flip)
@@ -78,9 +69,4 @@ class Sampler:
     def _image(self, count: int) -> int:
         """Return the image of the sample that `count` samples precede."""
         epoch, position = divmod(count, len(self._cache.mean))
-        return int(generator(self._seed, "image", epoch).permutation(len(self._cache.mean))[position])
-
-
-def share(batch_size: int, rank: int, processes: int) -> range:
-    """Return the samples of the global batch that process `rank` computes."""
-    return range(rank * batch_size // processes, (rank + 1) * batch_size // processes)
+        return int(generator(self._recipe.seed, "image", epoch).permutation(len(self._cache.mean))[position])

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from stages.inversion.checkpoint import TrainState
 from stages.inversion.params import Train
+from stages.inversion.state import TrainState
 
 
 def should_stop(recipe: Train, state: TrainState) -> bool:

@@ -6,17 +6,17 @@ from functools import partial
 import torch
 from accelerate import Accelerator
 
-from stages import UserError
+from stages.common.distributed import check_processes, share
 from stages.common.runtime import Runtime
 from stages.inversion.callbacks import Callbacks
 from stages.inversion.captions import build_captions
-from stages.inversion.checkpoint import TrainState
 from stages.inversion.dataset import CuratedImages, LatentCache, encode_images
 from stages.inversion.diffusion_loss import DiffusionLoss
 from stages.inversion.loop import training_loop
-from stages.inversion.optimizer import Optimizer, initial_state
+from stages.inversion.optimizer import Optimizer
 from stages.inversion.params import Train
-from stages.inversion.sampler import Sampler, share
+from stages.inversion.sampler import Sampler
+from stages.inversion.state import TrainState, initial_state
 from stages.inversion.validation import FixedLoss, RelativeLoss, fixed_batch, relative_loss
 from stages.models.backbone import Backbone
 from stages.models.params import Concept
@@ -47,14 +47,14 @@ def train(
     The validation batch chooses the best embedding; the test batch has the same images with other noise, and chooses
     nothing.
     """
-    _check_processes(accelerator.num_processes, recipe)
+    check_processes(accelerator, recipe.batch_size)
     (cache, ids), held_out = encode(backbone, concept, recipe, images)
     seed, schedule = recipe.seed, backbone.schedule
-    sampler = Sampler(cache, ids, schedule, seed=seed, batch_size=recipe.batch_size, gamma=recipe.min_snr_gamma)
+    sampler = Sampler(cache, ids, schedule, recipe)
     fixed = partial(fixed_batch, *held_out, schedule.timesteps, seed=seed, strata=recipe.validation_timesteps)
     loss = DiffusionLoss(backbone, recipe.batch_size, graph=backbone.device.type == "cuda")
     state = resumed or initial_state(recipe, backbone.initial_vectors(seed), runtime.micro_batch)
-    samples = sampler.draw(0, share(recipe.batch_size, accelerator.process_index, accelerator.num_processes))
+    samples = sampler.draw(0, share(recipe.batch_size, accelerator))
     micro_batch = loss.fit_micro_batch(
         state.vectors, samples, fixed("validation"), state.micro_batch, runtime.gradient_checkpointing
     )
@@ -95,11 +95,3 @@ def encode(
         held_out = encode_images(backbone, images.holdout, choices, False), backbone.tokenize(captions)
     backbone.release_vae(for_good=not recipe.progress_every)
     return training, held_out
-
-
-def _check_processes(processes: int, recipe: Train) -> None:
-    if processes > recipe.batch_size:
-        raise UserError(
-            f"{processes} processes cannot share a batch of {recipe.batch_size}; launch fewer "
-            "(`accelerate launch --num_processes`) or raise `train.batch_size`."
-        )

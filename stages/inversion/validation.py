@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
-from stages import UserError
+from stages.common.distributed import all_reduce, share
 from stages.inversion.dataset import LatentCache
 from stages.inversion.diffusion_loss import DiffusionLoss
-from stages.inversion.sampler import Batch, share
+from stages.inversion.sampler import Batch
 from stages.models.noise import generator, normal
 
 
@@ -33,7 +33,7 @@ class FixedLoss:
     """The loss of an embedding on a fixed batch, which the processes share."""
 
     def __init__(self, loss: DiffusionLoss, batch: Batch, accelerator: Accelerator) -> None:
-        samples = share(len(batch), accelerator.process_index, accelerator.num_processes)
+        samples = share(len(batch), accelerator)
         self._before, self._after = samples.start, len(batch) - samples.stop
         self._loss, self._accelerator = loss, accelerator
         self._batch = batch[samples.start : samples.stop].to(loss.device)
@@ -74,17 +74,3 @@ def relative_loss(losses: torch.Tensor, reference: torch.Tensor) -> RelativeLoss
     ratio = losses.mean() / reference.mean()
     spread = (losses - ratio * reference).std(ddof=1) if len(losses) > 1 else 0.0
     return RelativeLoss(float(ratio), float(spread / math.sqrt(len(losses)) / reference.mean()))
-
-
-def all_reduce(accelerator: Accelerator, tensor: torch.Tensor) -> torch.Tensor:
-    """Sum a tensor over the processes. Raises UserError if another process has ended."""
-    try:
-        return accelerator.reduce(tensor, "sum")
-    except RuntimeError as error:
-        if accelerator.num_processes == 1:
-            raise
-        raise UserError(
-            f"process {accelerator.process_index} lost the connection to another process "
-            f"({str(error).splitlines()[0]}); see the message of that process, and run the same command to continue "
-            "from the last checkpoint."
-        ) from None

@@ -41,3 +41,8 @@ def configure_torch(runtime: Runtime, *, processes: int = 1, local_rank: int = 0
             total = torch.cuda.get_device_properties(device).total_memory
             torch.cuda.set_per_process_memory_fraction(min(1.0, runtime.memory_gib * GIB / total), device)
     return device
+
+
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Return whether memory ran out; a failed capture raises another error, with the cause as its context."""
+    return error is not None and (isinstance(error, torch.OutOfMemoryError) or is_out_of_memory(error.__context__))

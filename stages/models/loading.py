@@ -37,12 +37,12 @@ def family(model: Model) -> str:
 
 
 def load_part(kind: type, model: Model, part: str, dtype: torch.dtype | None = None) -> object:
-    """Return a part of the model, such as its `vae`. With a `dtype` the part has weights, and all must be there."""
+    """Return a part of the model, such as its `vae`. A part with weights has a `dtype`; it is frozen and complete."""
     with loading(model.base, "model.base", part):
         options = {"subfolder": part, "revision": model.revision}
         if dtype is None:
             return kind.from_pretrained(model.base, **options)
-        return load_model(kind, model.base, variant=model.variant, dtype=dtype, **options)
+        return load_model(kind, model.base, variant=model.variant, dtype=dtype, **options).requires_grad_(False)
 
 
 def load_config(kind: type, model: Model, part: str) -> dict:

@@ -33,9 +33,9 @@ class StableDiffusion:
         scheduler = load_part(DDPMScheduler, model, "scheduler")
         self.scheduler_config = dict(scheduler.config)
         self.schedule = NoiseSchedule(scheduler.alphas_cumprod.float(), scheduler.config.prediction_type).to(device)
-        self.text_encoder = _frozen(load_part(CLIPTextModel, model, "text_encoder", dtype)).to(device)
-        self._vae = _frozen(load_part(AutoencoderKL, model, "vae", torch.float32))
-        unet = _frozen(load_part(UNet2DConditionModel, model, "unet", dtype))
+        self.text_encoder = load_part(CLIPTextModel, model, "text_encoder", dtype).to(device)
+        self._vae = load_part(AutoencoderKL, model, "vae", torch.float32)
+        unet = load_part(UNet2DConditionModel, model, "unet", dtype)
         self.denoiser: torch.nn.Module = unet.to(device, memory_format=torch.channels_last)
         self._initializer_ids = self._check_initializer()
         self._tokens = placeholder_tokens(concept.placeholder_token, concept.vectors)
@@ -167,7 +167,3 @@ class StableDiffusion:
         # The denoiser draws no random numbers, and the state of a random generator cannot be read during a capture.
         self.denoiser.enable_gradient_checkpointing(partial(checkpoint, use_reentrant=False, preserve_rng_state=False))
         self.denoiser.train()
-
-
-def _frozen(module: torch.nn.Module) -> torch.nn.Module:
-    return module.requires_grad_(False).eval()

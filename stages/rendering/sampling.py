@@ -6,21 +6,11 @@ Legend: h w latent, L tokens of a prompt, D width.
 import numpy as np
 import torch
 from PIL import Image
-from tqdm import tqdm
 
 from stages import UserError
 from stages.models.noise import generator, normal
-from stages.rendering.cache import RenderCache
 from stages.rendering.jobs import Job, RenderInputs
 from stages.rendering.pipeline import add_embedding, open_pipeline
-
-
-def render_missing(inputs: RenderInputs, cache: RenderCache, device: torch.device) -> None:
-    """Render the jobs that are missing in the cache; the model is loaded only if there are any."""
-    if jobs := cache.missing():
-        sampler = ImageSampler(inputs, device)
-        for job in tqdm(jobs, "render", unit="image"):
-            cache.write(job, sampler(job))
 
 
 class ImageSampler:

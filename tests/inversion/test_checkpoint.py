@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from stages.inversion.checkpoint import KEPT, LossScale, TrainState, dump, latest, load, save_checkpoint
+from stages.inversion.checkpoint import KEPT, dump, latest, load, save_checkpoint
+from stages.inversion.state import LossScale, TrainState
 from tests.inversion.tiny_training import assert_same
 
 

@@ -15,10 +15,10 @@ from safetensors.torch import load_file
 from stages.common.runtime import Runtime
 from stages.inversion import optimizer
 from stages.inversion import train as training
-from stages.inversion.checkpoint import TrainState
 from stages.inversion.dataset import curated_images
 from stages.inversion.diffusion_loss import DiffusionLoss
 from stages.inversion.params import Train
+from stages.inversion.state import TrainState
 from stages.models.acceleration import apply_kernels
 from stages.models.backbone import open_backbone
 from stages.models.device import DTYPES, configure_torch

@@ -10,11 +10,11 @@ from stages.inversion.optimizer import (
     MAX_SCALE,
     MIN_SCALE,
     Optimizer,
-    initial_state,
     learning_rates,
     reduce_scale,
 )
 from stages.inversion.params import Train
+from stages.inversion.state import initial_state
 
 GRADIENTS = torch.randn(8, 2, 5, generator=torch.Generator().manual_seed(0))
 INITIAL = torch.randn(2, 5, generator=torch.Generator().manual_seed(1))

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from stages.common.provenance import Provenance
-from stages.inversion.checkpoint import TrainState
 from stages.inversion.params import Train
 from stages.inversion.results import embedding_files, loss_csv, metrics, summary, validation_csv
+from stages.inversion.state import TrainState
 from stages.inversion.train import Result
 from stages.inversion.validation import RelativeLoss
 from stages.models.params import Model

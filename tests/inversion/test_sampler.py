@@ -2,14 +2,17 @@
 
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+from stages.common.distributed import share
 from stages.inversion.dataset import LatentCache
 from stages.inversion.diffusion_loss import DiffusionLoss
-from stages.inversion.sampler import Sampler, share
+from stages.inversion.params import Train
+from stages.inversion.sampler import Sampler
 from stages.models.noise import normal
 from stages.models.schedule import NoiseSchedule
 from tests.inversion.tiny_training import open_tiny
@@ -26,7 +29,12 @@ def latent_cache(flip: bool = True) -> LatentCache:
 
 
 def make_sampler(flip: bool = True, **options: object) -> Sampler:
-    return Sampler(latent_cache(flip), IDS, SCHEDULE, **{"seed": 0, "batch_size": 4, "gamma": None} | options)
+    return Sampler(latent_cache(flip), IDS, SCHEDULE, Train(**options))
+
+
+def process(rank: int, processes: int) -> SimpleNamespace:
+    """Stand for an accelerator."""
+    return SimpleNamespace(process_index=rank, num_processes=processes)
 
 
 def test_sample_does_not_depend_on_the_rest_of_the_batch():
@@ -64,14 +72,14 @@ def test_timesteps_and_captions_are_uniform():
 
 def test_weights_are_those_of_min_snr():
     assert torch.equal(make_sampler().draw(0, range(4)).weights, torch.ones(4))
-    batch = make_sampler(gamma=5.0).draw(0, range(4))
+    batch = make_sampler(min_snr_gamma=5.0).draw(0, range(4))
     assert torch.equal(batch.weights, SCHEDULE.min_snr_weight(batch.timesteps, 5.0))
 
 
 def test_processes_share_the_batch_without_gap_or_overlap():
     for size in (1, 4, 7):
         for processes in range(1, size + 1):
-            shares = [share(size, rank, processes) for rank in range(processes)]
+            shares = [share(size, process(rank, processes)) for rank in range(processes)]
             assert [sample for part in shares for sample in part] == list(range(size))
             assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
@@ -81,12 +89,12 @@ def test_batch_split_does_not_change_the_gradient(folder: Path, gamma: float | N
     """Batch 4 as 1x4, 2x2, 3+1 and on two processes."""
     backbone = open_tiny(folder)
     ids = backbone.tokenize(["a <critter>", "the <critter>", "photo of <critter>"])
-    sampler = Sampler(latent_cache(), ids, backbone.schedule, seed=0, batch_size=4, gamma=gamma)
+    sampler = Sampler(latent_cache(), ids, backbone.schedule, Train(min_snr_gamma=gamma))
     loss, vectors = DiffusionLoss(backbone, 4, graph=False), backbone.initial_vectors(0)
     full = loss.gradient(vectors, 1.0, sampler.draw(3, range(4)), 4)
     assert full[1:].norm() > 1e-5
     for micro_batch in (1, 2, 3):
         split = loss.gradient(vectors, 1.0, sampler.draw(3, range(4)), micro_batch)
         torch.testing.assert_close(split, full, rtol=1e-4, atol=1e-7)
-    parts = [loss.gradient(vectors, 1.0, sampler.draw(3, share(4, rank, 2)), 4) for rank in (0, 1)]
+    parts = [loss.gradient(vectors, 1.0, sampler.draw(3, share(4, process(rank, 2))), 4) for rank in (0, 1)]
     torch.testing.assert_close(sum(parts), full, rtol=1e-4, atol=1e-7)

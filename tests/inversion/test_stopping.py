@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from stages.inversion.checkpoint import TrainState
 from stages.inversion.params import Train
+from stages.inversion.state import TrainState
 from stages.inversion.stopping import dvar, plateau, should_stop
 
 STEPS = list(range(0, 400, 40))

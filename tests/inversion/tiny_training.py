@@ -13,9 +13,9 @@ from accelerate.state import AcceleratorState
 from PIL import Image
 
 from stages.common.runtime import Runtime
-from stages.inversion.checkpoint import TrainState
 from stages.inversion.dataset import curated_images
 from stages.inversion.params import Train
+from stages.inversion.state import TrainState
 from stages.inversion.train import Result, train
 from stages.models.backbone import open_backbone
 from stages.models.params import Concept, Model

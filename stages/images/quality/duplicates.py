@@ -1,7 +1,12 @@
-"""Group near duplicates by their perceptual hashes."""
+"""Group near duplicates by their perceptual hashes, and find the best copy of each group."""
+
+import math
 
 import numpy as np
 from scipy.cluster.hierarchy import DisjointSet
+
+from stages.images.quality.params import Filter
+from stages.images.quality.verdict import reject
 
 
 def group_duplicates(hashes: list[str], distance: int) -> list[int]:
@@ -18,3 +23,16 @@ def group_duplicates(hashes: list[str], distance: int) -> list[int]:
             groups.merge(value.item(), other)
     first: dict[int, int] = {}
     return [first.setdefault(groups[int(text, 16)], i) if text else i for i, text in enumerate(hashes)]
+
+
+def best_copies(rows: list[dict], params: Filter) -> dict[int, dict]:
+    """Return for each group of duplicates the usable row with most detail: the largest, sharpest, least compressed."""
+    best: dict[int, dict] = {}
+    for row in sorted((row for row in rows if not reject(row, params)[0]), key=_detail, reverse=True):
+        best.setdefault(row["group"], row)
+    return best
+
+
+def _detail(row: dict) -> float:
+    sharp_pixels = min(row["width"], row["height"]) * max(row["sharpness"], 0.01)
+    return math.log2(sharp_pixels) + 0.02 * (row["jpeg_quality"] or 100)

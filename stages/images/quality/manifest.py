@@ -1,7 +1,6 @@
 """Measure and judge every file of a class: the manifest and the features."""
 
 import difflib
-import math
 import os
 from functools import partial
 from pathlib import Path
@@ -11,7 +10,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from stages import UserError
-from stages.images.quality.duplicates import group_duplicates
+from stages.images.quality.duplicates import best_copies, group_duplicates
 from stages.images.quality.features import WIDTH
 from stages.images.quality.measurements import measure_file, unreadable_file
 from stages.images.quality.outliers import class_distances
@@ -34,7 +33,7 @@ def build_manifest(raw: Path, params: Filter, workers: int, measure=measure_file
     groups = group_duplicates([row["phash"] for row in rows], params.duplicate_distance)
     for row, group in zip(rows, groups, strict=True):
         row |= {"class_distance": None, "group": group}
-    best = _best_copies(rows, params)
+    best = best_copies(rows, params)
     unique = np.array([best.get(row["group"]) is row for row in rows])
     if params.clip:
         from stages.images.quality.clip import center, clip_embeddings  # importing torch takes seconds
@@ -44,7 +43,7 @@ def build_manifest(raw: Path, params: Filter, workers: int, measure=measure_file
         features = np.concatenate([features, center(vectors, unique)], axis=1)
     for row, distance in zip(rows, class_distances(vectors, unique), strict=True):
         row["class_distance"] = distance if row["phash"] else None
-    best = _best_copies(rows, params)
+    best = best_copies(rows, params)
     for row in rows:
         reason, detail = reject(row, params)
         if not reason and best[row["group"]] is not row:
@@ -70,16 +69,3 @@ def _file_names(folder: Path, raw: Path) -> list[str]:
     if not files:
         raise UserError(f"{folder} is empty; put images there by dataset, or set filter.class to another class.")
     return sorted((str(path.relative_to(raw)) for path in files), key=os.fsencode)
-
-
-def _best_copies(rows: list[dict], params: Filter) -> dict[int, dict]:
-    """Return for each group of duplicates the usable row with most detail: the largest, sharpest, least compressed."""
-    best: dict[int, dict] = {}
-    for row in sorted((row for row in rows if not reject(row, params)[0]), key=_detail, reverse=True):
-        best.setdefault(row["group"], row)
-    return best
-
-
-def _detail(row: dict) -> float:
-    sharp_pixels = min(row["width"], row["height"]) * max(row["sharpness"], 0.01)
-    return math.log2(sharp_pixels) + 0.02 * (row["jpeg_quality"] or 100)

@@ -12,6 +12,7 @@ C of x.
 import torch
 import triton
 import triton.language as tl
+from torch import nn
 
 TILE, WARPS = 8192, 32  # ROWS x PADDED, measured on an H200: many loads in flight hide the latency of memory
 LAST = torch.channels_last
@@ -174,3 +175,18 @@ def _constants(group: int, *, shifted: bool, paired: bool, silu: bool) -> dict:
     padded = triton.next_power_of_2(group)
     flags = {"SHIFTED": shifted, "PAIRED": paired, "SILU": silu}
     return {"GROUP": group, "PADDED": padded, "ROWS": TILE // padded, **flags, "num_warps": WARPS}
+
+
+class FusedGroupNorm(nn.Module):
+    """Apply a group norm and, if `silu`, the SiLU after it."""
+
+    def __init__(self, norm: nn.GroupNorm, *, silu: bool) -> None:
+        super().__init__()
+        self.norm, self.silu = norm, silu
+
+    def forward(
+        self, x: torch.Tensor, skip: torch.Tensor | None = None, shift: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Normalise x (N C H W), concatenated with skip (N C' H W), after adding shift (N C + C')."""
+        norm = self.norm
+        return GroupNorm.apply(x, skip, shift, norm.weight, norm.bias, norm.num_groups, norm.eps, self.silu)

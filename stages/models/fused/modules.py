@@ -16,8 +16,10 @@ from transformers.models.clip.modeling_clip import CLIPEncoderLayer
 from stages.models.fused import group_norm
 from stages.models.fused.attention import AttentionFunction
 from stages.models.fused.clip import FusedClipLayer
-from stages.models.fused.resnet import FusedGroupNorm, FusedResnetBlock, FusedUpBlock
+from stages.models.fused.group_norm import FusedGroupNorm
+from stages.models.fused.resnet import FusedResnetBlock
 from stages.models.fused.transformer import CrossAttentionKV, FusedTransformer2D, FusedTransformerBlock
+from stages.models.fused.up_block import FusedUpBlock
 
 
 class FusedUNet(nn.Module):

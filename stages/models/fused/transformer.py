@@ -11,8 +11,9 @@ from torch.nn import functional as F
 
 from stages.models.fused import pointwise
 from stages.models.fused.attention import AttentionFunction
+from stages.models.fused.frozen_layers import linear_1x1
+from stages.models.fused.group_norm import FusedGroupNorm
 from stages.models.fused.layer_norm import FusedAddLayerNorm
-from stages.models.fused.resnet import FusedGroupNorm, linear_1x1
 
 
 class CrossAttentionKV(nn.Module):

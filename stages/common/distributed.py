@@ -1,0 +1,35 @@
+"""Share work among the processes of a run, and sum tensors over them."""
+
+import torch
+from accelerate import Accelerator
+
+from stages import UserError
+
+
+def check_processes(accelerator: Accelerator, batch_size: int) -> None:
+    """Raise UserError if there are more processes than samples in a batch."""
+    if accelerator.num_processes > batch_size:
+        raise UserError(
+            f"{accelerator.num_processes} processes cannot share a batch of {batch_size}; launch fewer "
+            "(`accelerate launch --num_processes`) or raise `train.batch_size`."
+        )
+
+
+def share(size: int, accelerator: Accelerator) -> range:
+    """Return which of `size` samples this process computes."""
+    rank, processes = accelerator.process_index, accelerator.num_processes
+    return range(rank * size // processes, (rank + 1) * size // processes)
+
+
+def all_reduce(accelerator: Accelerator, tensor: torch.Tensor) -> torch.Tensor:
+    """Sum a tensor over the processes. Raises UserError if another process has ended."""
+    try:
+        return accelerator.reduce(tensor, "sum")
+    except RuntimeError as error:
+        if accelerator.num_processes == 1:
+            raise
+        raise UserError(
+            f"process {accelerator.process_index} lost the connection to another process "
+            f"({str(error).splitlines()[0]}); see the message of that process, and run the same command to continue "
+            "from the last checkpoint."
+        ) from None

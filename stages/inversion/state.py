@@ -1,0 +1,71 @@
+"""The training state: everything that the rest of a run depends on.
+
+Legend: V vectors of the embedding, D width, K samples of the validation batch.
+"""
+
+from dataclasses import dataclass, field
+
+import torch
+
+from stages.inversion.params import Train
+from stages.inversion.validation import RelativeLoss, relative_loss
+
+INITIAL_SCALE = 2.0**16
+
+
+@dataclass
+class LossScale:
+    """The factor of the loss in half precision, a power of two, and its history."""
+
+    value: float = 1.0
+    good_steps: int = 0
+    overflows: int = 0
+
+
+@dataclass
+class TrainState:
+    """Everything that the rest of a run depends on. Tensors are float32 on the CPU.
+
+    `vectors` and AdamW's moments (V D); the training loss and vector norm of every step; the validation losses (K) at
+    the steps `validated` and, as `reference`, with the initializer token; the best embedding so far; snapshots.
+    """
+
+    vectors: torch.Tensor
+    first_moment: torch.Tensor
+    second_moment: torch.Tensor
+    micro_batch: int
+    scale: LossScale = field(default_factory=LossScale)
+    step: int = 0
+    train_losses: list[float] = field(default_factory=list)
+    norms: list[float] = field(default_factory=list)
+    validated: list[int] = field(default_factory=list)
+    validation: list[torch.Tensor] = field(default_factory=list)
+    reference: torch.Tensor | None = None
+    best: torch.Tensor | None = None
+    best_step: int = 0
+    snapshot_steps: list[int] = field(default_factory=list)
+    snapshots: list[torch.Tensor] = field(default_factory=list)
+
+    def record_validation(self, losses: torch.Tensor) -> None:
+        """Append the validation losses (K) at this step, and keep the embedding if it is the best so far."""
+        if self.best is None or losses.mean() < min(row.mean() for row in self.validation):
+            self.best, self.best_step = self.vectors.clone(), self.step
+        self.validated.append(self.step)
+        self.validation.append(losses)
+
+    def record_snapshot(self) -> None:
+        """Keep a copy of the embedding at this step."""
+        if self.step not in self.snapshot_steps:
+            self.snapshot_steps.append(self.step)
+            self.snapshots.append(self.vectors.clone())
+
+    def curve(self) -> list[RelativeLoss]:
+        """Return the validation loss relative to the initializer token at every validation."""
+        return [relative_loss(row, self.reference) for row in self.validation]
+
+
+def initial_state(recipe: Train, vectors: torch.Tensor, micro_batch: int | str) -> TrainState:
+    """Return the state before the first step, with the embedding `vectors` (V D); micro-batch `auto` is the batch."""
+    micro_batch = recipe.batch_size if micro_batch == "auto" else micro_batch
+    scale = LossScale(INITIAL_SCALE if recipe.mixed_precision == "fp16" else 1.0)
+    return TrainState(vectors.clone(), torch.zeros_like(vectors), torch.zeros_like(vectors), micro_batch, scale)
