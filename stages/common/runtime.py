@@ -3,15 +3,13 @@
 import os
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import BaseModel, Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 Auto = Literal["auto"]
 
 
-class Runtime(BaseModel):
+class Runtime(BaseModel, frozen=True, extra="forbid"):
     """How results are computed. They stay the same up to rounding, so a change here reruns no stage."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(
         "auto", description="Device of the models; auto: cuda or cpu."

@@ -4,7 +4,6 @@ from typing import Literal
 
 from pydantic import (
     BaseModel,
-    ConfigDict,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
@@ -18,10 +17,8 @@ Schedule = Literal[
 ]  # fmt: skip
 
 
-class Train(BaseModel):
+class Train(BaseModel, frozen=True, extra="forbid"):
     """The training recipe. `batch_size` is the global one, for any micro-batch and number of processes."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     seed: NonNegativeInt = Field(0, description="Seed of all random numbers.")
     steps: PositiveInt = Field(2000, description="Optimizer steps.")

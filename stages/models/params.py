@@ -2,13 +2,11 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator
+from pydantic import BaseModel, Field, PositiveInt, field_validator
 
 
-class Model(BaseModel):
+class Model(BaseModel, frozen=True, extra="forbid"):
     """The base model. Only safetensors files are loaded."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     base: str = Field(
         "starter/model", description="A folder in diffusers' layout, or a repository id on the Hugging Face hub."
@@ -19,10 +17,8 @@ class Model(BaseModel):
     variant: str | None = Field(None, description="Variant of the weight files, such as fp16; null: the plain files.")
 
 
-class Concept(BaseModel):
+class Concept(BaseModel, frozen=True, extra="forbid"):
     """The concept to learn and the tokens that stand for it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     placeholder_token: str = Field(
         description="The new token, as it is written in prompts; must be unknown to the tokenizer."

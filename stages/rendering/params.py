@@ -2,13 +2,11 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveInt, field_validator
+from pydantic import BaseModel, Field, NonNegativeFloat, PositiveInt, field_validator
 
 
-class Render(BaseModel):
+class Render(BaseModel, frozen=True, extra="forbid"):
     """Prompts x (placeholder token, initializer token) x seeds."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     prompts: dict[str, str] = Field(min_length=1, description="Prompts by name; {} stands for the token.")
     seeds: list[Annotated[int, Field(ge=0, lt=2**32)]] = Field(

@@ -1,11 +1,9 @@
 """The `report` section."""
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 
-class Report(BaseModel):
+class Report(BaseModel, frozen=True, extra="forbid"):
     """What the page is called."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     title: str | None = Field(None, description="Heading of the page; null: the placeholder token.")

@@ -1,12 +1,10 @@
 """The `evaluate` section: the encoders that compare images."""
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 
-class Evaluate(BaseModel):
+class Evaluate(BaseModel, frozen=True, extra="forbid"):
     """Encoders of images and prompts."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     clip: str = Field("starter/clip", description="A CLIP model: folder, or repository id on the hub.")
     dino: str | None = Field(

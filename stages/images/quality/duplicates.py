@@ -27,12 +27,9 @@ def group_duplicates(hashes: list[str], distance: int) -> list[int]:
 
 def best_copies(rows: list[dict], params: Filter) -> dict[int, dict]:
     """Return for each group of duplicates the usable row with most detail: the largest, sharpest, least compressed."""
-    best: dict[int, dict] = {}
-    for row in sorted((row for row in rows if not reject(row, params)[0]), key=_detail, reverse=True):
-        best.setdefault(row["group"], row)
-    return best
-
-
-def _detail(row: dict) -> float:
-    sharp_pixels = min(row["width"], row["height"]) * max(row["sharpness"], 0.01)
-    return math.log2(sharp_pixels) + 0.02 * (row["jpeg_quality"] or 100)
+    best: dict[int, tuple[float, dict]] = {}
+    for row in (row for row in rows if not reject(row, params)[0]):
+        detail = math.log2(min(row["width"], row["height"]) * max(row["sharpness"], 0.01))
+        detail += 0.02 * (row["jpeg_quality"] or 100)
+        best[row["group"]] = max(best.get(row["group"], (-math.inf, row)), (detail, row), key=lambda pair: pair[0])
+    return {group: row for group, (_, row) in best.items()}

@@ -1,12 +1,10 @@
 """The `filter` section."""
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
+from pydantic import BaseModel, Field, NonNegativeInt, PositiveInt
 
 
-class Filter(BaseModel):
+class Filter(BaseModel, frozen=True, extra="forbid", populate_by_name=True):
     """Which images of the class are usable. docs/data.md describes how each property is measured."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
     class_: str = Field(alias="class", min_length=1, description="The class: the name of a folder in data/raw.")
     min_side_px: PositiveInt = Field(96, description="Smallest length of the shorter side, in pixels.")

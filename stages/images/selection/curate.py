@@ -41,8 +41,7 @@ def curate(
             file = f"{part}/{i:02d}.png"
             square = resize_to_square((raw / row.file).read_bytes(), params.resolution, params.fit, params.background)
             write_atomic(folder / file, png_bytes(square))
-            index[part].append(
-                {"file": file, "source": row.file, "sha256": row.sha256, "score": row.score, "reason": row.note}
-            )
+            source = {"source": row.file, "sha256": row.sha256, "score": row.score, "reason": row.note}
+            index[part].append({"file": file} | source)
     title = f"{index['class']}: {params.count} of {len(table)} images"
     return index, contact_sheet(title, table, raw), render_page(title, table, raw, params)

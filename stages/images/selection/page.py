@@ -21,8 +21,7 @@ def render_page(title: str, table: pd.DataFrame, raw: Path, params: Curate) -> s
         image["uri"] = _data_uri(raw / image["file"]) if image["phash"] else ""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(Path(__file__).with_name("page.html").read_text(encoding="utf-8"))
-    overrides = {"include": params.include, "exclude": params.exclude, "count": params.count}
-    counts = table["part"].value_counts()
+    counts, overrides = table["part"].value_counts(), params.model_dump(include={"include", "exclude", "count"})
     return template.render(title=title, images=images, counts=counts, headings=HEADINGS, overrides=overrides) + "\n"
 
 

@@ -2,22 +2,16 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import BaseModel, Field, PositiveInt
 
 
-class Curate(BaseModel):
+class Curate(BaseModel, frozen=True, extra="forbid"):
     """Which usable images are trained on, and which are held out for validation."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     count: PositiveInt = Field(7, description="Number of training images.")
-    holdout: PositiveInt = Field(
-        3, description="Number of held-out images, for the validation loss and for evaluation."
-    )
+    holdout: PositiveInt = Field(3, description="Number of held-out images, for validation and evaluation.")
     resolution: int = Field(512, ge=64, le=2048, multiple_of=8, description="Side of the square images, in pixels.")
-    fit: Literal["pad", "crop"] = Field(
-        "pad", description="Make images square by padding, or by cropping to the subject."
-    )
+    fit: Literal["pad", "crop"] = Field("pad", description="Make images square by padding or by cropping.")
     background: Literal["white", "border"] = Field(
         "border",
         description="Colour behind transparent pixels and of the padding: white, or that of the image's border.",
