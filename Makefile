@@ -11,7 +11,7 @@ run: $(SET_UP)  ## run the pipeline, from the download to report/index.html
 	dvc repro
 
 test: $(SET_UP)  ## run all tests
-	pytest -n auto
+	pytest -n auto --dist loadscope --no-loadscope-reorder
 
 lint: $(SET_UP)  ## check style and formatting
 	ruff check .

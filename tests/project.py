@@ -26,7 +26,7 @@ SMALL = {
     "render": {"prompts": {"plain": "a {}"}, "seeds": [0], "steps": 2, "guidance_scale": 2.0},
     "evaluate": {"clip": "starter/clip"},
     "report": {"title": None},
-    "runtime": {"trackers": [], "workers": 1},
+    "runtime": {"trackers": [], "workers": 1, "threads": 1},
 }
 
 

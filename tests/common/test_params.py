@@ -39,6 +39,8 @@ def test_no_is_a_string(tmp_path: Path):
         ({"train": {"steps": 5, "lr_warmup_steps": 5}}, ("lr_warmup_steps (5) must be less than steps (5)",)),
         ({"train": {"mixed_precision": "fp8"}}, ("`train.mixed_precision` is 'fp8'", "'no', 'tf32', 'fp16' or 'bf16'")),
         ({"dataset": {"source": "kaggle", "kaggle": {"datset": "a/b"}}}, ("dataset.kaggle.dataset",)),
+        ({"dataset": {"source": "kagle"}}, ("`dataset.source` is 'kagle'", "'kaggle'")),
+        ({"filter": {"min_sharpness": "much"}}, ("`filter.min_sharpness` is 'much'", "number")),
         ({"dataset": {"source": "kaggle"}}, ("source kaggle needs `kaggle: {dataset: owner/slug}`",)),
         ({"dataset": {"source": "folder", "path": None}}, ("source folder needs `path`",)),
         ({"concept": {"placeholder_token": "two words"}}, ("concept.placeholder_token", "without spaces")),

@@ -14,7 +14,6 @@ from pathlib import Path
 from tests.inversion.tiny_training import draw_curated
 
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["stages.train", "tests.inversion.stage_process"])
 
 RECIPE = {
     "steps": 30,
