@@ -68,3 +68,11 @@ def count_images(manifest: list[dict[str, str]], train: set[str], holdout: set[s
     reasons = Counter(sorted(row["reason"] for row in others if row["verdict"] != "keep"))
     counts = {"trained on": len(train), "held out": len(holdout), "usable, not needed": unused}
     return {name: count for name, count in [*counts.items(), *reasons.most_common()] if count}
+
+
+def provenance_facts(raw: dict, embedding: dict) -> dict[str, str]:
+    """Return where the images come from, and the metadata in the embedding's header."""
+    facts = {"images from": " ".join(str(raw[key]) for key in ("source", "name", "version") if raw.get(key))}
+    facts |= {key: str(raw[key]) for key in ("licence", "content_sha256") if raw.get(key)}
+    metadata = {key.replace("_", " "): value for key, value in sorted(embedding["metadata"].items())}
+    return facts | {"embedding SHA-256": embedding["sha256"]} | metadata

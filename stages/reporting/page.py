@@ -8,7 +8,7 @@ from jinja2 import Environment, StrictUndefined
 
 from stages.common.outs import read_csv, read_json
 from stages.reporting.charts import scale_positions, training_curves
-from stages.reporting.inputs import Inputs, count_images, data_uri, read_curve, read_embedding
+from stages.reporting.inputs import Inputs, count_images, data_uri, provenance_facts, read_curve, read_embedding
 from stages.reporting.params import Report
 
 
@@ -35,7 +35,7 @@ def render_page(report: Report, inputs: Inputs, params: dict[str, dict]) -> str:
         "progress": sorted((inputs.embedding.parent / "progress").glob("step-*.png")),
         "renders": read_json(inputs.renders / "index.json", "render"),
         "params": _flatten(params),
-        "provenance": _provenance(read_json(inputs.raw, "download"), embedding),
+        "provenance": provenance_facts(read_json(inputs.raw, "download"), embedding),
         "inputs": inputs,
         "uri": data_uri,
     }
@@ -48,11 +48,3 @@ def _flatten(params: dict[str, dict]) -> dict[str, str]:
     """Return nested params as dotted names, with values as YAML writes them."""
     flat = pd.json_normalize(params).to_dict("records")[0]
     return {name: value if isinstance(value, str) else json.dumps(value) for name, value in flat.items()}
-
-
-def _provenance(raw: dict, embedding: dict) -> dict[str, str]:
-    """Return where the images come from, and the metadata in the embedding's header."""
-    facts = {"images from": " ".join(str(raw[key]) for key in ("source", "name", "version") if raw.get(key))}
-    facts |= {key: str(raw[key]) for key in ("licence", "content_sha256") if raw.get(key)}
-    metadata = {key.replace("_", " "): value for key, value in sorted(embedding["metadata"].items())}
-    return facts | {"embedding SHA-256": embedding["sha256"]} | metadata

@@ -24,7 +24,7 @@ from stages.models.backbone import open_backbone
 from stages.models.device import DTYPES, configure_torch
 from stages.models.params import Model
 from tests.closure import ROOT
-from tests.inversion.stage_process import complete, make_project
+from tests.inversion.stage_process import make_project
 from tests.inversion.tiny_training import CONCEPT, RECIPE, RecordingCallbacks, assert_same, open_tiny
 from tests.inversion.tiny_training import run as run_on_cpu
 
@@ -148,20 +148,14 @@ def test_micro_batch_is_halved_when_memory_runs_out(folder: Path, curated: Path)
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
 def test_two_gpus_learn_the_same_embedding(folder: Path, tmp_path: Path):
     """By `accelerate launch`, as a user starts it; the exit code counts."""
-    projects = [make_project(tmp_path / name, folder, runtime={"device": "cuda"}) for name in ("one", "two")]
-    complete(projects[0])
-    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes=2", "--multi_gpu"]
-    flags = ["--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no"]
-    done = subprocess.run(
-        [*launcher, *flags, "-m", "stages.train"],
-        cwd=projects[1],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("train: learned: ") == 1
-    name = "data/embedding/learned_embeds.safetensors"
-    one, two = (load_file(project / name)["<critter>"] for project in projects)
-    torch.testing.assert_close(one, two, rtol=0, atol=1e-4)
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--num_machines=1", "--dynamo_backend=no"]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    embeddings = []
+    for flags in (["--num_processes=1"], ["--num_processes=2", "--multi_gpu"]):
+        project = make_project(tmp_path / flags[0], folder, runtime={"device": "cuda"})
+        command = [*launcher, *flags, "--mixed_precision=no", "-m", "stages.train"]
+        done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("train: learned: ") == 1
+        embeddings.append(load_file(project / "data/embedding/learned_embeds.safetensors")["<critter>"])
+    torch.testing.assert_close(*embeddings, rtol=0, atol=1e-4)
