@@ -22,6 +22,7 @@ PLUMBING = {
     Path("stages/common/params.py"),
     Path("stages/common/pretrained.py"),
     Path("stages/common/runtime.py"),
+    Path("stages/common/schema.py"),
     Path("stages/common/signals.py"),
     Path("stages/common/stage.py"),
     Path("stages/common/trackers.py"),

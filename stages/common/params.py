@@ -39,7 +39,7 @@ def read(path: Path) -> dict:
         value = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path} does not exist; run from the root of the project.") from None
-    except (YAMLError, UnicodeDecodeError) as error:
+    except (YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}; correct that line.") from None
     if not isinstance(value, dict):
         raise UserError(f"{path} has no sections; it needs {', '.join(SECTIONS)}.")

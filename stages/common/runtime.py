@@ -1,14 +1,17 @@
 """The `runtime` section: speed and memory, which no stage tracks."""
 
 import os
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+
+from stages.common.schema import Section
 
 Auto = Literal["auto"]
+Processes = Annotated[int, Field(gt=0, le=1024)]
 
 
-class Runtime(BaseModel, frozen=True, extra="forbid"):
+class Runtime(Section):
     """How results are computed. They stay the same up to rounding, so a change here reruns no stage."""
 
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(
@@ -33,8 +36,8 @@ class Runtime(BaseModel, frozen=True, extra="forbid"):
     compile: Literal["auto", "off", "regional", "full"] = Field(
         "auto", description="torch.compile of the denoiser; auto: if the run is long enough to pay for the warm-up."
     )
-    workers: Auto | PositiveInt = Field("auto", description="Processes that measure images; auto: one per core.")
-    threads: Auto | PositiveInt = Field(
+    workers: Auto | Processes = Field("auto", description="Processes that measure images; auto: one per core.")
+    threads: Auto | Processes = Field(
         "auto",
         description="CPU threads of a process with a model; auto: the cores, divided among the processes.",
     )

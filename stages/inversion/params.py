@@ -3,7 +3,6 @@
 from typing import Literal
 
 from pydantic import (
-    BaseModel,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
@@ -12,16 +11,18 @@ from pydantic import (
     model_validator,
 )
 
+from stages.common.schema import Section
+
 Schedule = Literal[
     "linear", "cosine", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup", "piecewise_constant"
 ]  # fmt: skip
 
 
-class Train(BaseModel, frozen=True, extra="forbid"):
+class Train(Section):
     """The training recipe. `batch_size` is the global one, for any micro-batch and number of processes."""
 
-    seed: NonNegativeInt = Field(0, description="Seed of all random numbers.")
-    steps: PositiveInt = Field(2000, description="Optimizer steps.")
+    seed: NonNegativeInt = Field(0, lt=2**63, description="Seed of all random numbers.")
+    steps: PositiveInt = Field(2000, le=10**6, description="Optimizer steps.")
     batch_size: PositiveInt = Field(4, description="Samples per step, over all processes and micro-batches.")
     learning_rate: PositiveFloat = Field(5e-4, description="Learning rate of AdamW, before scaling.")
     scale_learning_rate: bool = Field(
@@ -63,7 +64,7 @@ class Train(BaseModel, frozen=True, extra="forbid"):
     )
     validation_every: PositiveInt = Field(40, description="Steps between two validations.")
     validation_timesteps: PositiveInt = Field(
-        8, description="Timesteps, stratified over the schedule, at which validation sees each held-out image."
+        8, le=1000, description="Timesteps, stratified over the schedule, at which validation sees each held-out image."
     )
     early_stopping: Literal["off", "plateau", "dvar"] = Field(
         "off",

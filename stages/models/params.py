@@ -2,10 +2,12 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, Field, PositiveInt, field_validator
+from pydantic import Field, PositiveInt, field_validator, model_validator
+
+from stages.common.schema import Section
 
 
-class Model(BaseModel, frozen=True, extra="forbid"):
+class Model(Section):
     """The base model. Only safetensors files are loaded."""
 
     base: str = Field(
@@ -17,7 +19,7 @@ class Model(BaseModel, frozen=True, extra="forbid"):
     variant: str | None = Field(None, description="Variant of the weight files, such as fp16; null: the plain files.")
 
 
-class Concept(BaseModel, frozen=True, extra="forbid"):
+class Concept(Section):
     """The concept to learn and the tokens that stand for it."""
 
     placeholder_token: str = Field(
@@ -44,4 +46,15 @@ class Concept(BaseModel, frozen=True, extra="forbid"):
     def _has_no_spaces(cls, value: str) -> str:
         if not value or any(c.isspace() for c in value):
             raise ValueError("must be one word without spaces, such as <charizard>")
+        if value == "__metadata__":
+            raise ValueError("is reserved by the safetensors format")
         return value
+
+    @model_validator(mode="after")
+    def _tokens_differ(self) -> "Concept":
+        if self.placeholder_token.lower() in self.initializer_token.lower():
+            raise ValueError(
+                f"placeholder_token {self.placeholder_token} is part of initializer_token {self.initializer_token}, so "
+                "that prompts with the one would contain the other; choose another, such as <charizard>"
+            )
+        return self

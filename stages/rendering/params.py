@@ -2,10 +2,12 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field, NonNegativeFloat, PositiveInt, field_validator
+from pydantic import Field, NonNegativeFloat, PositiveInt, field_validator
+
+from stages.common.schema import Section
 
 
-class Render(BaseModel, frozen=True, extra="forbid"):
+class Render(Section):
     """Prompts x (placeholder token, initializer token) x seeds."""
 
     prompts: dict[str, str] = Field(min_length=1, description="Prompts by name; {} stands for the token.")
@@ -23,8 +25,8 @@ class Render(BaseModel, frozen=True, extra="forbid"):
     precision: Literal["fp32", "fp16", "bf16"] = Field(
         "fp32", description="Data type of the model; fp16 halves the memory that a GPU needs."
     )
-    height: PositiveInt | None = Field(None, multiple_of=8, description="In pixels; null: the model's own.")
-    width: PositiveInt | None = Field(None, multiple_of=8, description="In pixels; null: the model's own.")
+    height: PositiveInt | None = Field(None, multiple_of=8, le=4096, description="In pixels; null: the model's own.")
+    width: PositiveInt | None = Field(None, multiple_of=8, le=4096, description="In pixels; null: the model's own.")
 
     @field_validator("prompts")
     @classmethod

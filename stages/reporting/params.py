@@ -1,9 +1,11 @@
 """The `report` section."""
 
-from pydantic import BaseModel, Field
+from pydantic import Field
+
+from stages.common.schema import Section
 
 
-class Report(BaseModel, frozen=True, extra="forbid"):
+class Report(Section):
     """What the page is called."""
 
     title: str | None = Field(None, description="Heading of the page; null: the placeholder token.")

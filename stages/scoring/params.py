@@ -1,9 +1,11 @@
 """The `evaluate` section: the encoders that compare images."""
 
-from pydantic import BaseModel, Field
+from pydantic import Field
+
+from stages.common.schema import Section
 
 
-class Evaluate(BaseModel, frozen=True, extra="forbid"):
+class Evaluate(Section):
     """Encoders of images and prompts."""
 
     clip: str = Field("starter/clip", description="A CLIP model: folder, or repository id on the hub.")

@@ -1,9 +1,11 @@
 """The `filter` section."""
 
-from pydantic import BaseModel, Field, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt
+
+from stages.common.schema import Section
 
 
-class Filter(BaseModel, frozen=True, extra="forbid", populate_by_name=True):
+class Filter(Section, populate_by_name=True):
     """Which images of the class are usable. docs/data.md describes how each property is measured."""
 
     class_: str = Field(alias="class", min_length=1, description="The class: the name of a folder in data/raw.")

@@ -2,10 +2,12 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, Field, PositiveInt
+from pydantic import Field, PositiveInt
+
+from stages.common.schema import Section
 
 
-class Curate(BaseModel, frozen=True, extra="forbid"):
+class Curate(Section):
     """Which usable images are trained on, and which are held out for validation."""
 
     count: PositiveInt = Field(7, description="Number of training images.")

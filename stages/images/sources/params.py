@@ -2,10 +2,12 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, model_validator
+
+from stages.common.schema import Section
 
 
-class Kaggle(BaseModel, frozen=True, extra="forbid"):
+class Kaggle(Section):
     """A dataset on Kaggle; credentials come from the environment or Kaggle's own files, never from here."""
 
     dataset: str = Field(pattern=r"^[\w.-]+/[\w.-]+$", description="owner/slug, the end of the dataset's address.")
@@ -14,7 +16,7 @@ class Kaggle(BaseModel, frozen=True, extra="forbid"):
     )
 
 
-class Dataset(BaseModel, frozen=True, extra="forbid"):
+class Dataset(Section):
     """Where the images come from."""
 
     source: Literal["starter", "folder", "archive", "kaggle"] = Field(
