@@ -2,6 +2,7 @@
 
 import errno
 import functools
+import io
 import os
 import sys
 import time
@@ -33,6 +34,9 @@ def stage(main: Callable[[], str]) -> Callable[[], None]:
     @functools.wraps(main)
     def run() -> None:
         is_main_process = os.environ.get("RANK", "0") == "0"
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="replace")  # a terminal may not be able to print every character
         start = time.monotonic()
         try:
             summary = main()

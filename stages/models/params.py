@@ -41,6 +41,13 @@ class Concept(Section):
         1, le=64, description="Number of embedding vectors; each takes the place of one token in a prompt."
     )
 
+    @field_validator("placeholder_token", "initializer_token")
+    @classmethod
+    def _is_printable(cls, value: str) -> str:
+        if not value.isprintable():
+            raise ValueError("contains a line break or another character that cannot be printed")
+        return value
+
     @field_validator("placeholder_token")
     @classmethod
     def _has_no_spaces(cls, value: str) -> str:

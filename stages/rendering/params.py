@@ -36,6 +36,8 @@ class Render(Section):
                 raise ValueError(f"prompt {name!r} has no {{}}, which stands for the token")
             if not name.replace("-", "").replace("_", "").isalnum():
                 raise ValueError(f"the name {name!r} becomes a folder: use letters, digits, - and _ only")
+            if len(name.encode()) > 100:
+                raise ValueError(f"the name {name[:20]!r}... becomes a folder: use at most 100 bytes")
         return prompts
 
     @field_validator("seeds")

@@ -51,6 +51,8 @@ def test_no_is_a_string(tmp_path: Path):
         ({"train": {"validation_timesteps": 10**6}}, ("`train.validation_timesteps` is 1000000", "1000")),
         ({"concept": {"placeholder_token": "drag"}}, ("placeholder_token drag is part of initializer_token dragon",)),
         ({"concept": {"placeholder_token": "Dragon"}}, ("placeholder_token Dragon is part of",)),
+        ({"concept": {"initializer_token": "dragon\n"}}, ("concept.initializer_token", "line break")),
+        ({"render": {"prompts": {"a" * 300: "a {}"}}}, ("at most 100 bytes",)),
         ({"concept": {"placeholder_token": "__metadata__"}}, ("concept.placeholder_token", "reserved")),
         ({"concept": {"placeholder_token": "two words"}}, ("concept.placeholder_token", "without spaces")),
         ({"render": {"prompts": {"plain": "a dragon"}}}, ("has no {}, which stands for the token",)),

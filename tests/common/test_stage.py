@@ -1,11 +1,15 @@
 """The stage decorator: one line of results, and one line for a user's error."""
 
 import errno
+import os
+import subprocess
+import sys
 
 import pytest
 
 from stages import UserError
 from stages.common.stage import stage
+from tests.closure import ROOT
 
 
 def test_summary_is_printed_with_the_time(capsys: pytest.CaptureFixture):
@@ -47,3 +51,13 @@ def test_bug_keeps_its_traceback(error: Exception):
 
     with pytest.raises(type(error)):
         main()
+
+
+def test_summary_is_printed_on_a_terminal_without_unicode():
+    code = "from stages.common.stage import stage; stage(lambda: '23.7 % (± 5.1)')()"
+    code = f"import sys; sys.modules['__main__'].__spec__ = sys.__spec__; {code}"
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    )
+    assert "23.7 % (? 5.1) (0." in done.stdout
