@@ -28,12 +28,13 @@ def apply_kernels(backbone: Backbone, runtime: Runtime, steps: int) -> list[str]
         fused = False
     if fused:
         from stages.models.fused import attention as functions
-        from stages.models.fused import modules
+        from stages.models.fused.clip import fuse_text_encoder
+        from stages.models.fused.unet import fuse_unet
 
         auto = functions.deterministic if runtime.deterministic else functions.sdpa
         function = {"auto": auto, "sdpa": functions.sdpa, "xformers": functions.xformers}[attention]
-        backbone.denoiser = modules.fuse_unet(backbone.denoiser, function)
-        modules.fuse_text_encoder(backbone.text_encoder)
+        backbone.denoiser = fuse_unet(backbone.denoiser, function)
+        fuse_text_encoder(backbone.text_encoder)
     elif attention == "xformers":
         backbone.denoiser.enable_xformers_memory_efficient_attention()
     _compile(backbone.denoiser, compile_mode)
@@ -71,9 +72,9 @@ def _fused_failure(device: torch.device) -> str | None:
     if device.type != "cuda" or torch.cuda.get_device_capability(device) < (8, 0):
         return "they need an NVIDIA GPU of compute capability 8.0 or newer"
     try:
-        from stages.models.fused import modules
+        from stages.models.fused import unet
 
-        modules.check(device)
+        unet.check(device)
     except (ImportError, OSError, RuntimeError, ValueError, AttributeError) as error:
         return _first_line(error)
     return None

@@ -13,11 +13,11 @@ from transformers.activations import QuickGELUActivation
 pytest.importorskip("triton", reason="Triton is installed only on Linux")
 
 from stages.models.fused import attention, group_norm, layer_norm, pointwise
-from stages.models.fused.clip import FusedClipLayer
+from stages.models.fused.clip import FusedClipLayer, fuse_text_encoder
 from stages.models.fused.frozen_layers import ConcatLinear
-from stages.models.fused.modules import FusedUNet, check, fuse_text_encoder, fuse_unet
 from stages.models.fused.resnet import FusedResnetBlock
 from stages.models.fused.transformer import FusedTransformer2D, FusedTransformerBlock
+from stages.models.fused.unet import FusedUNet, check, fuse_unet
 from stages.models.fused.up_block import FusedUpBlock
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"

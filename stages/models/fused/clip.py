@@ -37,3 +37,11 @@ class FusedQuickGELU(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return pointwise.QuickGELU.apply(x)
+
+
+def fuse_text_encoder(encoder: nn.Module) -> None:
+    """Replace CLIP's layers of a text encoder in place."""
+    for parent in list(encoder.modules()):
+        for name, layer in list(parent.named_children()):
+            if isinstance(layer, CLIPEncoderLayer):
+                setattr(parent, name, FusedClipLayer(layer))

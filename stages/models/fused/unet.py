@@ -1,4 +1,4 @@
-"""Replace diffusers' and transformers' modules by fused ones that compute the same."""
+"""Replace the modules of diffusers' UNet by fused ones that compute the same."""
 
 from collections.abc import Callable
 
@@ -11,11 +11,9 @@ from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from diffusers.models.unets.unet_2d_blocks import CrossAttnUpBlock2D, UpBlock2D
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel, UNet2DConditionOutput
 from torch import nn
-from transformers.models.clip.modeling_clip import CLIPEncoderLayer
 
 from stages.models.fused import group_norm
 from stages.models.fused.attention import AttentionFunction
-from stages.models.fused.clip import FusedClipLayer
 from stages.models.fused.group_norm import FusedGroupNorm
 from stages.models.fused.resnet import FusedResnetBlock
 from stages.models.fused.transformer import CrossAttentionKV, FusedTransformer2D, FusedTransformerBlock
@@ -63,12 +61,6 @@ def fuse_unet(unet: UNet2DConditionModel, attention: AttentionFunction) -> nn.Mo
         if isinstance(block, CrossAttnUpBlock2D | UpBlock2D) and all(_takes_skip(resnet) for resnet in block.resnets):
             unet.up_blocks[i] = FusedUpBlock(block)
     return unet if cross_kv is None else FusedUNet(unet, cross_kv)
-
-
-def fuse_text_encoder(encoder: nn.Module) -> None:
-    """Replace CLIP's layers of a text encoder in place."""
-    for parent, name, layer in _find(encoder, CLIPEncoderLayer):
-        setattr(parent, name, FusedClipLayer(layer))
 
 
 def _fuse_transformers(unet: UNet2DConditionModel, attention: AttentionFunction) -> CrossAttentionKV | None:
