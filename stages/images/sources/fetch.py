@@ -22,8 +22,7 @@ def fetch(dataset: Dataset, raw: Path, scratch: Path) -> dict:
             counts = {"classes": {"Emberwing": len(sizes)}, "files": len(sizes), "bytes": sum(sizes), "left_out": {}}
             receipt = {"name": "Emberwing", "licence": "as this repository", **counts}
         case "folder" if path.is_dir():
-            name = path.resolve().name
-            receipt = {"name": name, **arrange(walk(path), raw, name, move=False)}
+            receipt = {"name": path.resolve().name, **arrange(walk(path), raw, path.resolve().name, move=False)}
         case "archive" if path.is_file():
             receipt = {"name": path.name, **_unpack(path, path.name, raw, scratch, dataset)}
         case "kaggle":
