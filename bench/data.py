@@ -11,9 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from PIL import Image
-from stages.images.quality.manifest import build_manifest
 
 from bench.common import machine, parser
+from stages.images.quality.manifest import build_manifest
 from stages.images.quality.params import Filter
 from starter.world.dataset import build, truth
 from starter.world.rendering import render, sample_spec
