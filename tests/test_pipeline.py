@@ -112,7 +112,7 @@ def test_metrics_plots_and_experiments_have_content(repository: Path):
         ({"filter": {"class": "Criter"}}, ("Criter?", "Critter has 8 images", "filter.class")),
         ({"curate": {"include": ["8.png"]}}, ("curate.include", "'8.png'", "matches no image")),
         ({"curate": {"count": 30}}, ("count", "30", "8")),
-        ({"concept": {"placeholder_token": "dragon"}}, ("placeholder_token", "dragon", "already a token")),
+        ({"concept": {"placeholder_token": "cat"}}, ("placeholder_token", "cat", "already a token")),
         ({"concept": {"initializer_token": "zebra"}}, ("initializer_token", "zebra", "tokens")),
     ],
     ids=[

@@ -123,7 +123,7 @@ def test_page_loads_nothing_and_is_the_same_twice():
 def test_hostile_text_is_escaped():
     prompts = {"x": HOSTILE + "{}"}
     write_renders(DATA / "renders", lambda subject, seed: NAVY, prompts)
-    configure(HOSTILE, HOSTILE, prompts, title=HOSTILE)
+    configure("<b>" + HOSTILE, HOSTILE, prompts, title=HOSTILE)
     assert not [element for element in page().iter() if element.tag == "script" or element.get("onerror")]
     assert text().count(HOSTILE) > 5
 
