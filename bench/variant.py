@@ -67,7 +67,7 @@ class Clock:
 
     def __init__(self) -> None:
         self.times: list[float] = []
-        self.checkpoint_due = self.stop_requested = self.flush = lambda: False
+        self.save_if_due = self.stop_requested = self.flush = lambda *_: False
 
     def log(self, step: int, **values: float) -> None:
         if "loss" in values:

@@ -18,7 +18,7 @@ from stages.common.stage import stage
 from stages.common.trackers import Trackers
 from stages.inversion import results
 from stages.inversion.callbacks import Callbacks
-from stages.inversion.checkpoint import latest
+from stages.inversion.checkpoint import Checkpoints
 from stages.inversion.dataset import curated_images
 from stages.inversion.loop import PausedError
 from stages.inversion.train import Result, train
@@ -47,7 +47,8 @@ def main() -> str:
     with contextlib.ExitStack() as stack:
         if is_main:
             stack.enter_context(lock(scratch, "training"))
-        resumed = [latest(scratch, source.run, print) if is_main else None]
+        checkpoints = Checkpoints(scratch, source.run, runtime.checkpoint_seconds)
+        resumed = [checkpoints.latest(print) if is_main else None]
         (resumed,) = broadcast_object_list(resumed) if accelerator.num_processes > 1 else resumed
         backbone = open_backbone(params.model, params.concept, device, DTYPES[recipe.mixed_precision])
         warnings = apply_kernels(backbone, runtime, recipe.steps)
@@ -57,7 +58,7 @@ def main() -> str:
         bar = stack.enter_context(tqdm(total=recipe.steps, initial=first, unit="step", disable=not is_main))
         for warning in warnings if is_main else ():
             bar.write(f"train: {warning}")
-        callbacks = Callbacks(scratch, source.run, runtime.checkpoint_seconds, trackers, bar, stop, is_main)
+        callbacks = Callbacks(checkpoints, trackers, bar, stop, is_main)
         try:
             result = train(
                 backbone,

@@ -12,7 +12,7 @@ from stages import UserError
 
 @contextlib.contextmanager
 def lock(folder: Path, task: str) -> Iterator[None]:
-    """Hold `folder` for this process; the kernel releases it when the process ends, however it ends.
+    """Lock `folder` for this process; the kernel releases the lock when the process ends, however it ends.
 
     Raises UserError with the process id of the holder if another run has it.
     """

@@ -1,6 +1,7 @@
 """The curated images as cached latents. Legend: I images, H W image, c h w latent."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,10 @@ from PIL import Image
 
 from stages import UserError
 from stages.common.outs import read_image, read_json
+from stages.inversion.captions import build_captions
+from stages.inversion.params import Train
 from stages.models.backbone import Backbone
+from stages.models.params import Concept
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,24 @@ def curated_images(folder: Path) -> CuratedImages:
         raise UserError(f"{folder}/index.json has no list of images ({error}); run `dvc repro -f curate`.") from None
     files = [path.with_suffix(".txt") for path in train]
     return CuratedImages(train, [f.read_text(encoding="utf-8") if f.is_file() else None for f in files], holdout)
+
+
+def encode_dataset(
+    backbone: Backbone, concept: Concept, recipe: Train, images: CuratedImages
+) -> tuple[tuple[LatentCache, torch.Tensor], tuple[LatentCache, torch.Tensor]]:
+    """Return the latents and caption ids of the training images, and those of the held-out images.
+
+    If no images are held out, the training images serve for both.
+    """
+    build = partial(build_captions, concept.property, concept.placeholder_token, recipe.captions)
+    captions, choices = build(images.texts)
+    training = encode_images(backbone, images.train, choices, recipe.flip), backbone.tokenize(captions)
+    held_out = training
+    if images.holdout:
+        captions, choices = build([None] * len(images.holdout))
+        held_out = encode_images(backbone, images.holdout, choices, False), backbone.tokenize(captions)
+    backbone.release_vae(for_good=not recipe.progress_every)
+    return training, held_out
 
 
 def encode_images(backbone: Backbone, paths: list[Path], captions: list[list[int]], flip: bool) -> LatentCache:

@@ -55,8 +55,7 @@ def training_loop(
         if is_last or should_stop(recipe, state):
             callbacks.flush()
             return
-        if callbacks.checkpoint_due():
-            callbacks.save(state)
+        callbacks.save_if_due(state)
 
         # Compute: one message per step. A stop request travels with the gradient, so that all processes stop together.
         scaled = loss.gradient(state.vectors, state.scale.value, draw(state.step), state.micro_batch)

@@ -9,8 +9,7 @@ from accelerate import Accelerator
 from stages.common.distributed import check_processes, share
 from stages.common.runtime import Runtime
 from stages.inversion.callbacks import Callbacks
-from stages.inversion.captions import build_captions
-from stages.inversion.dataset import CuratedImages, LatentCache, encode_images
+from stages.inversion.dataset import CuratedImages, encode_dataset
 from stages.inversion.diffusion_loss import DiffusionLoss
 from stages.inversion.loop import training_loop
 from stages.inversion.optimizer import Optimizer
@@ -48,7 +47,7 @@ def train(
     nothing.
     """
     check_processes(accelerator, recipe.batch_size)
-    (cache, ids), held_out = encode(backbone, concept, recipe, images)
+    (cache, ids), held_out = encode_dataset(backbone, concept, recipe, images)
     seed, schedule = recipe.seed, backbone.schedule
     sampler = Sampler(cache, ids, schedule, recipe)
     fixed = partial(fixed_batch, *held_out, schedule.timesteps, seed=seed, strata=recipe.validation_timesteps)
@@ -77,21 +76,3 @@ def train(
     )
     best, reference = (test(vectors, state.micro_batch) for vectors in (state.best, initializer))
     return Result(state, relative_loss(best, reference))
-
-
-def encode(
-    backbone: Backbone, concept: Concept, recipe: Train, images: CuratedImages
-) -> tuple[tuple[LatentCache, torch.Tensor], tuple[LatentCache, torch.Tensor]]:
-    """Return the latents and caption ids of the training images, and those of the held-out images.
-
-    If no images are held out, the training images serve for both.
-    """
-    build = partial(build_captions, concept.property, concept.placeholder_token, recipe.captions)
-    captions, choices = build(images.texts)
-    training = encode_images(backbone, images.train, choices, recipe.flip), backbone.tokenize(captions)
-    held_out = training
-    if images.holdout:
-        captions, choices = build([None] * len(images.holdout))
-        held_out = encode_images(backbone, images.holdout, choices, False), backbone.tokenize(captions)
-    backbone.release_vae(for_good=not recipe.progress_every)
-    return training, held_out

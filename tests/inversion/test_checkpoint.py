@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from stages.inversion.checkpoint import KEPT, dump, latest, load, save_checkpoint
+from stages.inversion.checkpoint import KEPT, Checkpoints, dump_checkpoint, load_checkpoint
 from stages.inversion.state import LossScale, TrainState
 from tests.inversion.tiny_training import assert_same
 
@@ -22,14 +22,18 @@ def make_state(step: int = 3) -> TrainState:
 
 
 def test_loaded_state_equals_the_saved_one(tmp_path: Path):
-    save_checkpoint(tmp_path, make_state(), "run")
-    assert_same(latest(tmp_path, "run", pytest.fail), make_state())
+    checkpoints = Checkpoints(tmp_path, "run", 60)
+    checkpoints.save(make_state())
+    assert_same(checkpoints.latest(pytest.fail), make_state())
+    assert not checkpoints.due()
 
 
 def test_state_before_the_first_validation_is_saved(tmp_path: Path):
     fresh = TrainState(*torch.zeros(3, 1, 4).unbind(), 1)
-    save_checkpoint(tmp_path, fresh, "run")
-    assert_same(latest(tmp_path, "run", pytest.fail), fresh)
+    checkpoints = Checkpoints(tmp_path, "run", 0)
+    checkpoints.save(fresh)
+    assert_same(checkpoints.latest(pytest.fail), fresh)
+    assert checkpoints.due()
 
 
 def test_best_embedding_has_the_lowest_validation_loss():
@@ -43,7 +47,7 @@ def test_best_embedding_has_the_lowest_validation_loss():
 
 def test_only_the_last_checkpoints_are_kept_and_they_are_small(tmp_path: Path):
     for step in range(5):
-        save_checkpoint(tmp_path, make_state(step), "run")
+        Checkpoints(tmp_path, "run", 60).save(make_state(step))
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == [f"step-{step:08d}.safetensors" for step in (3, 4)][-KEPT:]
     assert all(path.stat().st_size < 4000 for path in tmp_path.iterdir())
@@ -51,8 +55,8 @@ def test_only_the_last_checkpoints_are_kept_and_they_are_small(tmp_path: Path):
 
 @pytest.mark.parametrize("damage", ["cut", "bit", "empty", "noise", "other run"])
 def test_damaged_or_foreign_checkpoint_is_replaced_by_the_one_before(tmp_path: Path, damage: str):
-    save_checkpoint(tmp_path, make_state(1), "run")
-    save_checkpoint(tmp_path, make_state(2), "other" if damage == "other run" else "run")
+    Checkpoints(tmp_path, "run", 60).save(make_state(1))
+    Checkpoints(tmp_path, "other" if damage == "other run" else "run", 60).save(make_state(2))
     newest = tmp_path / "step-00000002.safetensors"
     content = newest.read_bytes()
     flipped = bytearray(content)
@@ -60,18 +64,18 @@ def test_damaged_or_foreign_checkpoint_is_replaced_by_the_one_before(tmp_path: P
     damaged = {"cut": content[:-9], "bit": bytes(flipped), "empty": b"", "noise": b"\xff" * 500}
     newest.write_bytes(damaged.get(damage, content))
     warnings: list[str] = []
-    assert_same(latest(tmp_path, "run", warnings.append), make_state(1))
+    assert_same(Checkpoints(tmp_path, "run", 60).latest(warnings.append), make_state(1))
     assert len(warnings) == 1
-    assert warnings[0].startswith("checkpoint step-00000002.safetensors is damaged or belongs to another run")
+    assert warnings[0].startswith("checkpoint step-00000002.safetensors is damaged or of another run")
     assert not newest.exists()
 
 
 def test_every_flipped_bit_is_detected(tmp_path: Path):
-    content, path = dump(make_state(), "run"), tmp_path / "checkpoint"
+    content, path = dump_checkpoint(make_state(), "run"), tmp_path / "checkpoint"
     for position in range(0, len(content), 41):
         flipped = bytearray(content)
         flipped[position] ^= 1 << (position % 8)
         path.write_bytes(bytes(flipped))
-        state = load(path, "run")
+        state = load_checkpoint(path, "run")
         if state is not None:  # padding of the header
             assert_same(state, make_state())

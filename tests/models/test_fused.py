@@ -12,7 +12,7 @@ from transformers.activations import QuickGELUActivation
 
 pytest.importorskip("triton", reason="Triton is installed only on Linux")
 
-from stages.models.fused import attention, group_norm, layer_norm, pointwise
+from stages.models.fused import attention, flash_attention, group_norm, layer_norm, pointwise
 from stages.models.fused.clip import FusedClipLayer, fuse_text_encoder
 from stages.models.fused.frozen_layers import ConcatLinear
 from stages.models.fused.resnet import FusedResnetBlock
@@ -106,11 +106,11 @@ def test_add_layer_norm_equals_pytorch(added: bool):
 )
 def test_attention_equals_pytorch(queries: int, keys: int | None, head_dim: int, monkeypatch: pytest.MonkeyPatch):
     """Self- and cross-attention, partial blocks, padded heads, and queries split among programs."""
-    monkeypatch.setattr(attention, "TARGET_PROGRAMS", 24)
+    monkeypatch.setattr(flash_attention, "TARGET_PROGRAMS", 24)
     shapes = [(2, queries, 3, head_dim), (2, keys, 2, 3, head_dim)] if keys else [(2, queries, 3, 3, head_dim)]
     packed = [randn(*shape, dtype=torch.float16).requires_grad_() for shape in shapes]
     kv = [] if keys else [None]
-    fused = attention.FlashAttention.apply(*packed, *kv).float()
+    fused = flash_attention.FlashAttention.apply(*packed, *kv).float()
     reference = attention.sdpa(*(x.float() for x in packed), *kv)
     assert_close(
         fused, reference, packed, randn(2, queries, 3, head_dim).half().float(), tolerance=1e-3, grad_tolerance=2e-3
@@ -127,9 +127,9 @@ def test_deterministic_attention_uses_kernels_where_they_apply(dtype: torch.dtyp
 
 
 def test_queries_are_split_when_there_are_few_keys():
-    assert attention.split_queries(4096, 128, 64) == (512, 8)
-    assert attention.split_queries(4096, 128, 2048) == (4096, 1)
-    assert attention.split_queries(100, 128, 2) == (128, 1)
+    assert flash_attention.split_queries(4096, 128, 64) == (512, 8)
+    assert flash_attention.split_queries(4096, 128, 2048) == (4096, 1)
+    assert flash_attention.split_queries(100, 128, 2) == (128, 1)
 
 
 def test_check_runs_a_kernel():

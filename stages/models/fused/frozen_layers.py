@@ -25,6 +25,11 @@ def linear_1x1(layer: nn.Conv2d | nn.Linear, x: torch.Tensor) -> torch.Tensor:
     return F.linear(x, layer.weight.flatten(1), layer.bias)
 
 
+def concat_weights(*layers: nn.Linear) -> torch.Tensor:
+    """Return the weights of linear layers with the same input as one weight, so that one matrix product applies all."""
+    return torch.cat([layer.weight.detach() for layer in layers])
+
+
 class ConcatLinear(torch.autograd.Function):
     """Apply a frozen linear layer, weight (E C + C'), to x (... C) and skip (... C') without concatenating them."""
 

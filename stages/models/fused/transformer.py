@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from stages.models.fused import pointwise
 from stages.models.fused.attention import AttentionFunction
-from stages.models.fused.frozen_layers import linear_1x1
+from stages.models.fused.frozen_layers import concat_weights, linear_1x1
 from stages.models.fused.group_norm import FusedGroupNorm
 from stages.models.fused.layer_norm import FusedAddLayerNorm
 
@@ -21,7 +21,7 @@ class CrossAttentionKV(nn.Module):
 
     def __init__(self, blocks: list[BasicTransformerBlock]) -> None:
         super().__init__()
-        weights = [_concat_weights(block.attn2.to_k, block.attn2.to_v) for block in blocks]
+        weights = [concat_weights(block.attn2.to_k, block.attn2.to_v) for block in blocks]
         self.weight = nn.Parameter(torch.cat(weights), requires_grad=False)
         self._sizes = [len(weight) for weight in weights]
 
@@ -40,7 +40,7 @@ class FusedTransformerBlock(nn.Module):
         super().__init__()
         self.add_norm1, self.add_norm2 = FusedAddLayerNorm(block.norm1), FusedAddLayerNorm(block.norm2)
         self.add_norm3 = FusedAddLayerNorm(block.norm3)
-        qkv_weight = _concat_weights(block.attn1.to_q, block.attn1.to_k, block.attn1.to_v)
+        qkv_weight = concat_weights(block.attn1.to_q, block.attn1.to_k, block.attn1.to_v)
         self.qkv_weight = nn.Parameter(qkv_weight, requires_grad=False)
         self.to_q, self.to_out1, self.to_out2 = block.attn2.to_q, block.attn1.to_out[0], block.attn2.to_out[0]
         self.ff_in, self.ff_out = block.ff.net[0].proj, block.ff.net[2]
@@ -80,7 +80,3 @@ class FusedTransformer2D(nn.Module):
                 x = block(x, encoder_hidden_states)
         x = F.linear(x, self.proj_out.weight.flatten(1)).unflatten(1, (height, width)).permute(0, 3, 1, 2)
         return (pointwise.ResidualAdd.apply(hidden_states, x, self.proj_out.bias),)
-
-
-def _concat_weights(*layers: nn.Linear) -> torch.Tensor:
-    return torch.cat([layer.weight.detach() for layer in layers])

@@ -1,4 +1,4 @@
-"""Triton kernels of flash attention (Dao 2023) with a deterministic backward pass.
+"""Flash attention (Dao 2023) with a deterministic backward pass, on packed queries, keys and values.
 
 The forward pass stores the log-sum-exp of every query, and the backward pass recomputes the softmax weights from it.
 One backward kernel loops over the queries for a block of keys, another over the keys for a block of queries. No two
@@ -9,8 +9,18 @@ sizes. `lse` is the log-sum-exp in base 2, `delta` the sum of output times its g
 `stride_qb` is the stride of q over B; the last two dimensions, H and D, are contiguous.
 """
 
+import torch
 import triton
 import triton.language as tl
+
+LOG2E = 1.4426950408889634
+# (BM, BN, num_warps, num_stages) for padded head dimensions up to 64 and up to 128: the fastest of those tried on an
+# H200. They determine the order of the sums, so they are not autotuned.
+SMALL, LARGE = 64, 128
+FORWARD_BLOCKS = {SMALL: (128, 64, 8, 3), LARGE: (128, 64, 8, 2)}
+DKV_BLOCKS = {SMALL: (128, 64, 4, 2), LARGE: (64, 64, 4, 2)}
+DQ_BLOCKS = {SMALL: (128, 64, 8, 3), LARGE: (64, 64, 4, 2)}
+TARGET_PROGRAMS = 512  # with few keys, queries are split into chunks for up to this many programs
 
 
 @triton.jit
@@ -21,7 +31,7 @@ def _load_rows(x, row, num_rows, lane, stride, D: tl.constexpr):
 
 
 @triton.jit
-def attention_forward(
+def _attention_forward(
     q, k, v, o, lse, scale: tl.constexpr, num_queries, num_keys, heads, stride_qb, stride_qm, stride_kb, stride_kn,
     D: tl.constexpr, PADDED: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr,
 ):  # fmt: skip
@@ -51,7 +61,7 @@ def attention_forward(
 
 
 @triton.jit
-def attention_delta(
+def _attention_delta(
     o, do, delta, num_queries, heads, D: tl.constexpr, PADDED: tl.constexpr, BM: tl.constexpr
 ):  # fmt: skip
     """Compute the dot product of the output and its gradient for a block of queries of one head."""
@@ -64,7 +74,7 @@ def attention_delta(
 
 
 @triton.jit
-def attention_dkv(
+def _attention_dkv(
     q, k, v, do, lse, delta, dk, dv, scale: tl.constexpr, factor: tl.constexpr,
     num_queries, num_keys, heads, stride_qb, stride_qm, stride_kb, stride_kn, stride_db, stride_dn, stride_dc, chunk,
     D: tl.constexpr, PADDED: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr,
@@ -97,7 +107,7 @@ def attention_dkv(
 
 
 @triton.jit
-def attention_dq(
+def _attention_dq(
     q, k, v, do, lse, delta, dq, scale: tl.constexpr, factor: tl.constexpr,
     num_queries, num_keys, heads, stride_qb, stride_qm, stride_kb, stride_kn, stride_db, stride_dm,
     D: tl.constexpr, PADDED: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr,
@@ -123,3 +133,66 @@ def attention_dq(
         d_query = tl.dot(d_score.to(key.dtype), key, d_query)
     inside = (row < num_queries)[:, None] & (lane < D)[None, :]
     tl.store(dq + sample * stride_db + head * D + row[:, None] * stride_dm + lane[None, :], d_query * factor, inside)
+
+
+def unpack_qkv(q_or_qkv: torch.Tensor, kv: torch.Tensor | None) -> tuple[torch.Tensor, ...]:
+    """Return views of q (B M H D), k (B N H D) and v (B N H D)."""
+    return q_or_qkv.unbind(2) if kv is None else (q_or_qkv, *kv.unbind(2))
+
+
+def _blocks(sizes: tuple[int, int, int, int]) -> dict[str, int]:
+    return dict(zip(("BM", "BN", "num_warps", "num_stages"), sizes, strict=True))
+
+
+def split_queries(queries: int, block: int, programs: int) -> tuple[int, int]:
+    """Return the number of queries in a chunk, a multiple of `block`, and the number of chunks.
+
+    `programs` is the number of programs that compute one chunk.
+    """
+    chunk = block * triton.cdiv(queries, block * max(1, TARGET_PROGRAMS // programs))
+    return chunk, triton.cdiv(queries, chunk)
+
+
+class FlashAttention(torch.autograd.Function):
+    """Compute softmax(q k^T / sqrt(D)) v (B M H D) of packed q, k, v in half precision."""
+
+    @staticmethod
+    def forward(ctx, q_or_qkv, kv):
+        q, k, v = unpack_qkv(q_or_qkv, kv)
+        (batch, queries, heads, head_dim), keys = q.shape, k.shape[1]
+        padded = max(16, triton.next_power_of_2(head_dim))
+        ctx.dims, ctx.padding = {"D": head_dim, "PADDED": padded}, SMALL if padded <= SMALL else LARGE
+        ctx.sizes = (queries, keys, heads, *q.stride()[:2], *k.stride()[:2])
+        o = q.new_empty(q.shape)
+        lse = q.new_empty((batch * heads, queries), dtype=torch.float32)
+        blocks = _blocks(FORWARD_BLOCKS[ctx.padding])
+        grid = (triton.cdiv(queries, blocks["BM"]), batch * heads)
+        _attention_forward[grid](q, k, v, o, lse, LOG2E / head_dim**0.5, *ctx.sizes, **ctx.dims, **blocks)
+        ctx.save_for_backward(q_or_qkv, kv, o, lse)
+        return o
+
+    @staticmethod
+    def backward(ctx, do):
+        q_or_qkv, kv, o, lse = ctx.saved_tensors
+        q, k, v = unpack_qkv(q_or_qkv, kv)
+        (batch, queries, heads, head_dim), keys = q.shape, k.shape[1]
+        grads = [torch.empty_like(x, memory_format=torch.contiguous_format) for x in (q_or_qkv, kv) if x is not None]
+        dq, dkv = grads[0][:, :, 0] if kv is None else grads[0], grads[-1][:, :, -2:]
+        do, delta = do.contiguous(), torch.empty_like(lse)
+        _attention_delta[triton.cdiv(queries, 64), batch * heads](o, do, delta, queries, heads, **ctx.dims, BM=64)
+        tensors, sizes = (q, k, v, do, lse, delta), (LOG2E / head_dim**0.5, head_dim**-0.5, *ctx.sizes)
+        blocks = _blocks(DQ_BLOCKS[ctx.padding])
+        grid = (triton.cdiv(queries, blocks["BM"]), batch * heads)
+        _attention_dq[grid](*tensors, dq, *sizes, *dq.stride()[:2], **ctx.dims, **blocks)
+        blocks = _blocks(DKV_BLOCKS[ctx.padding])
+        key_blocks = triton.cdiv(keys, blocks["BN"])
+        chunk, chunks = split_queries(queries, blocks["BM"], key_blocks * batch * heads)
+        # Each chunk of queries has its own sums, which are added in a fixed order afterwards.
+        sums = dkv[None] if chunks == 1 else dkv.new_empty((chunks, *dkv.shape), dtype=torch.float32)
+        dk, dv = sums[0].unbind(2)
+        strides = (*dk.stride()[:2], sums.stride(0))
+        grid = (key_blocks, batch * heads, chunks)
+        _attention_dkv[grid](*tensors, dk, dv, *sizes, *strides, chunk, **ctx.dims, **blocks)
+        if chunks > 1:
+            dkv.copy_(sums.sum(0))
+        return grads[0], None if kv is None else grads[1]
