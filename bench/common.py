@@ -62,6 +62,7 @@ def make_project(folder: Path, overrides: list[str], device: str = "cpu") -> dic
         section, name = key.split(".")
         params[section][name] = yaml.load(value)
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / "starter").unlink(missing_ok=True)
     (folder / "starter").symlink_to(STARTER)
     write_params(folder, params)
     return params

@@ -55,3 +55,26 @@ class Callbacks:
         image = Image.fromarray(pixels)
         write_atomic(self.checkpoints.folder / "progress" / f"step-{step:06d}.png", png_bytes(image))
         self.trackers.image("progress", image, step)
+
+
+@dataclass
+class SearchCallbacks:
+    """The callbacks of a start that may be dropped: its scalars are kept, and nothing is saved."""
+
+    stop_requested: Callable[[], bool]
+    scalars: list[tuple[int, dict[str, float]]] = field(default_factory=list)
+
+    def log(self, step: int, **values: float) -> None:
+        """Keep scalars of a step."""
+        self.scalars.append((step, values))
+
+    def save(self, state: TrainState) -> None:
+        """Save nothing: a search that was stopped begins again."""
+
+    save_if_due = save
+
+    def flush(self) -> None:
+        """Send nothing."""
+
+    def preview(self, pixels: np.ndarray, step: int) -> None:
+        """Save nothing."""

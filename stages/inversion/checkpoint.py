@@ -16,8 +16,8 @@ from stages.common.files import write_atomic
 from stages.inversion.state import LossScale, TrainState
 
 KEPT = 2
-SCALARS = ("micro_batch", "step", "best_step", "validated", "snapshot_steps")
-TENSORS = ("vectors", "first_moment", "second_moment", "best", "reference")
+SCALARS = ("start", "micro_batch", "step", "best_step", "validated", "snapshot_steps")
+TENSORS = ("initial", "vectors", "average", "first_moment", "second_moment", "best", "reference")
 STACKS = ("validation", "snapshots")
 FLOAT64 = ("train_losses", "norms")
 

@@ -6,6 +6,7 @@ Legend: B batch, V vectors of the embedding, D width, c h w latent.
 import functools
 
 import torch
+from accelerate import Accelerator
 from torch.nn import functional as F
 
 from stages import UserError
@@ -18,12 +19,13 @@ from stages.models.device import is_out_of_memory
 class DiffusionLoss:
     """The mean squared error of the denoiser's predictions, computed `micro_batch` samples at a time."""
 
-    def __init__(self, backbone: Backbone, batch_size: int, *, graph: bool) -> None:
+    def __init__(self, backbone: Backbone, batch_size: int, micro_batch: int | str, *, graph: bool) -> None:
         self._backbone, self._batch_size, self.device = backbone, batch_size, backbone.device
+        self.micro_batch = batch_size if micro_batch == "auto" else micro_batch
         self._gradient = GraphedFunction(self._loss_and_gradient) if graph else self._loss_and_gradient
         self._forward = GraphedFunction(self._losses) if graph else self._losses
 
-    def gradient(self, vectors: torch.Tensor, scale: float, batch: Batch, micro_batch: int) -> torch.Tensor:
+    def gradient(self, vectors: torch.Tensor, scale: float, batch: Batch) -> torch.Tensor:
         """Return the loss and its gradient times `scale`, flattened together (1 + V D), on the device.
 
         Both are sums over this process's samples, divided by the global batch size: the sum over micro-batches and
@@ -32,37 +34,40 @@ class DiffusionLoss:
         vectors = vectors.to(self.device, non_blocking=True)
         scale = torch.full((), scale, device=self.device)
         parts = []
-        for start in range(0, len(batch), micro_batch):
-            loss, gradient = self._gradient(vectors, scale, *batch[start : start + micro_batch].tensors())
+        for start in range(0, len(batch), self.micro_batch):
+            loss, gradient = self._gradient(vectors, scale, *batch[start : start + self.micro_batch].tensors())
             parts.append(torch.cat([loss[None], gradient.flatten()]))
         return functools.reduce(torch.add, parts)
 
     @torch.no_grad()
-    def losses(self, vectors: torch.Tensor, batch: Batch, micro_batch: int) -> torch.Tensor:
+    def losses(self, vectors: torch.Tensor, batch: Batch) -> torch.Tensor:
         """Return the unweighted loss of every sample (B), on the CPU."""
-        vectors = vectors.to(self.device)
         # Twice the micro-batch: without a backward pass it takes less memory than a training step.
-        parts = [batch[start : start + 2 * micro_batch] for start in range(0, len(batch), 2 * micro_batch)]
+        vectors, size = vectors.to(self.device), 2 * self.micro_batch
+        parts = [batch[start : start + size] for start in range(0, len(batch), size)]
         return torch.cat(
             [torch.zeros(0), *(self._forward(vectors, *part.tensors())[0].float().cpu() for part in parts)]
         )
 
     def fit_micro_batch(
-        self, vectors: torch.Tensor, batch: Batch, validation: Batch, micro_batch: int, checkpointing: bool | str
-    ) -> int:
-        """Try a step and a validation pass with `micro_batch` samples; halve them until both fit into memory.
+        self,
+        vectors: torch.Tensor,
+        batch: Batch,
+        validation: Batch,
+        checkpointing: bool | str,
+        accelerator: Accelerator,
+    ) -> None:
+        """Try a step and a validation pass; halve the micro-batch until both fit into the memory of all processes.
 
         Gradient checkpointing `auto` is the last resort. Nothing is tried on a CPU: the OS kills the process there, so
         there is no exception to catch.
         """
         if checkpointing is True:
             self._backbone.enable_gradient_checkpointing()
-        if self.device.type == "cpu":
-            return micro_batch
         batch, validation = batch.to(self.device), validation.to(self.device)
-        while not self._fits(vectors, batch, validation, micro_batch):
-            if micro_batch > 1:
-                micro_batch = (micro_batch + 1) // 2
+        while self.device.type != "cpu" and not self._fits(vectors, batch, validation):
+            if self.micro_batch > 1:
+                self.micro_batch = (self.micro_batch + 1) // 2
             elif checkpointing == "auto":
                 checkpointing = True
                 self._backbone.enable_gradient_checkpointing()
@@ -71,12 +76,12 @@ class DiffusionLoss:
                     "not one sample fits into memory; lower `curate.resolution`, set `train.mixed_precision: fp16`, "
                     "allow `runtime.gradient_checkpointing`, or raise `runtime.memory_gib`."
                 )
-        return micro_batch
+        self.micro_batch = int(accelerator.gather(torch.tensor([self.micro_batch], device=self.device)).min())
 
-    def _fits(self, vectors: torch.Tensor, batch: Batch, validation: Batch, micro_batch: int) -> bool:
+    def _fits(self, vectors: torch.Tensor, batch: Batch, validation: Batch) -> bool:
         try:
-            self.gradient(vectors, 1.0, batch, micro_batch)
-            self.losses(vectors, validation[: 2 * micro_batch], micro_batch)
+            self.gradient(vectors, 1.0, batch)
+            self.losses(vectors, validation[: 2 * self.micro_batch])
             if self.device.type == "cuda":
                 torch.cuda.synchronize()
             return True

@@ -8,7 +8,7 @@ import torch
 from accelerate import Accelerator
 
 from stages.common.distributed import all_reduce, share
-from stages.inversion.callbacks import Callbacks
+from stages.inversion.callbacks import Callbacks, SearchCallbacks
 from stages.inversion.diffusion_loss import DiffusionLoss
 from stages.inversion.optimizer import Optimizer, reduce_scale
 from stages.inversion.params import Train
@@ -19,7 +19,7 @@ from stages.inversion.validation import FixedLoss
 
 
 class PausedError(Exception):
-    """The run was asked to stop, and has saved a checkpoint at `step`."""
+    """The run was asked to stop at `step`."""
 
     def __init__(self, step: int) -> None:
         super().__init__(f"stopped at step {step}")
@@ -36,20 +36,24 @@ def training_loop(
     optimizer: Optimizer,
     preview: Callable[[torch.Tensor], np.ndarray],
     accelerator: Accelerator,
-    callbacks: Callbacks,
+    callbacks: Callbacks | SearchCallbacks,
+    until: int | None = None,
 ) -> None:
-    """Train `state` for the steps of the recipe, or until early stopping. Raises PausedError on a stop request."""
+    """Train `state` up to step `until`, or else for the steps of the recipe or until early stopping.
+
+    Raises PausedError on a stop request.
+    """
     samples = share(recipe.batch_size, accelerator)
     draw = functools.lru_cache(maxsize=2)(lambda step: sampler.draw(step, samples).to(loss.device))
-    while True:
+    while state.step != until:
         # Maintenance: what belongs to the state after `state.step` updates.
         is_last = state.step >= recipe.steps
         if (state.step % recipe.validation_every == 0 or is_last) and state.step not in state.validated[-1:]:
-            state.record_validation(validation(state.vectors, state.micro_batch))
+            state.record_validation(validation(state.average))
             relative = state.curve()[-1]
             callbacks.log(state.step, validation_loss=relative.value, validation_loss_stderr=relative.stderr)
         if recipe.progress_every and state.step % recipe.progress_every == 0 and accelerator.is_main_process:
-            callbacks.preview(preview(state.vectors), state.step)
+            callbacks.preview(preview(state.average), state.step)
         if recipe.snapshot_every and state.step and state.step % recipe.snapshot_every == 0:
             state.record_snapshot()
         if is_last or should_stop(recipe, state):
@@ -58,7 +62,7 @@ def training_loop(
         callbacks.save_if_due(state)
 
         # Compute: one message per step. A stop request travels with the gradient, so that all processes stop together.
-        scaled = loss.gradient(state.vectors, state.scale.value, draw(state.step), state.micro_batch)
+        scaled = loss.gradient(state.vectors, state.scale.value, draw(state.step))
         stop = torch.full((1,), float(callbacks.stop_requested()), device=scaled.device)
         total = all_reduce(accelerator, torch.cat([scaled, stop]))
         draw(state.step + 1)  # the device is still computing

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import torch
 from diffusers.optimization import get_scheduler
+from torch.nn import functional as F
 from torch.optim.adamw import adamw
 
 from stages import UserError
@@ -19,17 +20,27 @@ GROWTH_INTERVAL = 2000
 
 
 class Optimizer:
-    """The update of the embedding: gradient clipping, AdamW, and the limit of the vectors' norm."""
+    """The update of the embedding: AdamW, the pull towards the initializer token, and the projection to the sphere.
 
-    def __init__(self, recipe: Train, mean_norm: float) -> None:
-        self._recipe = recipe
-        self._max_norm = recipe.max_vector_norm and recipe.max_vector_norm * mean_norm
+    `initializer` (V D) is the initializer token's embedding, and `norm` the radius of the sphere.
+    """
+
+    def __init__(self, recipe: Train, initializer: torch.Tensor, norm: float) -> None:
+        self._recipe, self._norm = recipe, norm
+        self._direction = F.normalize(initializer, dim=1)
         self._rate = learning_rates(recipe)
+
+    def project(self, vectors: torch.Tensor) -> torch.Tensor:
+        """Return the nearest vectors (V D) that the geometry allows."""
+        return F.normalize(vectors, dim=1) * self._norm if self._recipe.geometry == "sphere" else vectors
 
     @torch.no_grad()
     def step(self, state: TrainState, loss: float, gradient: torch.Tensor) -> dict[str, float]:
         """Update `state` with the mean loss and its gradient (V D), and return scalars to log."""
         recipe, rate, step = self._recipe, self._rate(state.step), torch.tensor(float(state.step))
+        if recipe.prior:
+            norms, cosines = state.vectors.norm(dim=1, keepdim=True), self._cosines(state.vectors)
+            gradient = gradient - recipe.prior / norms * (self._direction - cosines * state.vectors / norms)
         if recipe.max_gradient_norm is not None:
             # As torch.nn.utils.clip_grad_norm_ does.
             gradient = gradient * (recipe.max_gradient_norm / (gradient.norm() + 1e-6)).clamp(max=1.0)
@@ -38,8 +49,8 @@ class Optimizer:
             foreach=False, amsgrad=False, maximize=False, lr=rate, beta1=recipe.adam_beta1, beta2=recipe.adam_beta2,
             weight_decay=recipe.adam_weight_decay, eps=recipe.adam_epsilon,
         )  # fmt: skip
-        if self._max_norm is not None:
-            state.vectors *= (self._max_norm / state.vectors.norm(dim=1, keepdim=True)).clamp(max=1.0)
+        state.vectors = self.project(state.vectors)
+        state.average = self.project(recipe.ema_decay * state.average + (1 - recipe.ema_decay) * state.vectors)
         state.step += 1
         state.train_losses.append(loss)
         state.norms.append(state.vectors.norm(dim=1).mean().item())
@@ -47,6 +58,9 @@ class Optimizer:
         if recipe.mixed_precision == "fp16" and state.scale.good_steps % GROWTH_INTERVAL == 0:
             state.scale.value = min(2 * state.scale.value, MAX_SCALE)
         return {"loss": loss, "learning_rate": rate, "vector_norm": state.norms[-1]}
+
+    def _cosines(self, vectors: torch.Tensor) -> torch.Tensor:
+        return (F.normalize(vectors, dim=1) * self._direction).sum(1, keepdim=True)
 
 
 def reduce_scale(recipe: Train, state: TrainState, timesteps: torch.Tensor) -> None:

@@ -37,9 +37,30 @@ class Train(Section):
     max_gradient_norm: PositiveFloat | None = Field(
         None, description="Clip the gradient to this norm; null: never, as diffusers' script."
     )
-    max_vector_norm: PositiveFloat | None = Field(
-        None,
-        description="Limit every vector's norm to this multiple of the mean norm of the token embeddings; null: never.",
+    geometry: Literal["free", "sphere"] = Field(
+        "free",
+        description="sphere: every vector keeps the mean norm of the token embeddings, so that only its direction is "
+        "learned; free: any vector.",
+    )
+    prior: NonNegativeFloat = Field(
+        0.0,
+        description="Weight of 1 - cosine(vector, initializer token), which is added to the loss: it holds the "
+        "embedding near the initializer token.",
+    )
+    ema_decay: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Decay of the moving average of the vectors that is validated and saved; 0: the vectors.",
+    )
+    search_starts: int = Field(
+        4, ge=2, le=64, description="Starts that concept.initialization search compares: initializer, words, random."
+    )
+    search_words: PositiveInt = Field(
+        16, le=10_000, description="Words of the vocabulary whose loss is measured to choose those that are compared."
+    )
+    search_steps: PositiveInt = Field(
+        20, description="Steps after which the worse half of the starts is dropped; doubled until one is left."
     )
     min_snr_gamma: PositiveFloat | None = Field(
         None, description="Gamma of min-SNR loss weights (Hang et al. 2023 use 5); null: equal weights."

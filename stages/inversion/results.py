@@ -15,7 +15,7 @@ from stages.inversion.params import Train
 from stages.inversion.train import Result
 
 
-def metrics(recipe: Train, result: Result) -> dict[str, float | int | bool]:
+def metrics(recipe: Train, result: Result) -> dict[str, float | int | bool | str]:
     """Return the metrics of train.json, none of which depends on time or machine.
 
     The embedding counts as learned if its test loss is more than two standard errors below the initializer token's.
@@ -37,6 +37,9 @@ def metrics(recipe: Train, result: Result) -> dict[str, float | int | bool]:
         "overflows": state.scale.overflows,
         "vector_norm": round(float(state.best.norm(dim=1).mean()), 6),
         "loss_noise": round(float(noise), 6),
+        "start": state.start,
+        "nearest_words_start": result.nearest_start,
+        "nearest_words": result.nearest,
     }
 
 
@@ -47,10 +50,10 @@ def summary(recipe: Train, result: Result) -> str:
     measured = f"the test loss is {abs(fall):.1f}% (± {values['test_fall_stderr_percent']:.1f})"
     measured += f" {'below' if fall >= 0 else 'above'} the initializer token's, {best}"
     if values["learned"]:
-        return f"learned: {measured}"
-    advice = "more `train.steps`, a higher `train.learning_rate`, or an initializer_token that is nearer"
+        return f"learned: {measured}; start: {result.state.start}; nearest words: {result.nearest}"
+    advice = "`concept.initialization: search`, more `train.steps`, or a higher `train.learning_rate`"
     if last.value > 1 + 2 * last.stderr:
-        advice = "a lower `train.learning_rate`, `train.max_gradient_norm: 1.0`, or `train.max_vector_norm: 1.5`"
+        advice = "a lower `train.learning_rate`, `train.max_gradient_norm: 1.0`, or `train.geometry: sphere`"
     return f"not learned: {measured}; try {advice}"
 
 

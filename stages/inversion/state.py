@@ -26,21 +26,26 @@ class LossScale:
 class TrainState:
     """Everything that the rest of a run depends on. Tensors are float32 on the CPU.
 
-    `vectors` and AdamW's moments (V D); the training loss and vector norm of every step; the validation losses (K) at
-    the steps `validated` and, as `reference`, with the initializer token; the best embedding so far; snapshots.
+    The start and its name; `vectors`, their moving average and AdamW's moments (V D); the training loss and vector norm
+    of every step; the validation losses (K) at the steps `validated` and, as `reference`, with the initializer token;
+    the best embedding so far; snapshots.
     """
 
+    start: str
+    initial: torch.Tensor
+
     vectors: torch.Tensor
+    average: torch.Tensor
     first_moment: torch.Tensor
     second_moment: torch.Tensor
-    micro_batch: int
+    reference: torch.Tensor
+    micro_batch: int = 0
     scale: LossScale = field(default_factory=LossScale)
     step: int = 0
     train_losses: list[float] = field(default_factory=list)
     norms: list[float] = field(default_factory=list)
     validated: list[int] = field(default_factory=list)
     validation: list[torch.Tensor] = field(default_factory=list)
-    reference: torch.Tensor | None = None
     best: torch.Tensor | None = None
     best_step: int = 0
     snapshot_steps: list[int] = field(default_factory=list)
@@ -49,7 +54,7 @@ class TrainState:
     def record_validation(self, losses: torch.Tensor) -> None:
         """Append the validation losses (K) at this step, and keep the embedding if it is the best so far."""
         if self.best is None or losses.mean() < min(row.mean() for row in self.validation):
-            self.best, self.best_step = self.vectors.clone(), self.step
+            self.best, self.best_step = self.average.clone(), self.step
         self.validated.append(self.step)
         self.validation.append(losses)
 
@@ -57,15 +62,15 @@ class TrainState:
         """Keep a copy of the embedding at this step."""
         if self.step not in self.snapshot_steps:
             self.snapshot_steps.append(self.step)
-            self.snapshots.append(self.vectors.clone())
+            self.snapshots.append(self.average.clone())
 
     def curve(self) -> list[RelativeLoss]:
         """Return the validation loss relative to the initializer token at every validation."""
         return [relative_loss(row, self.reference) for row in self.validation]
 
 
-def initial_state(recipe: Train, vectors: torch.Tensor, micro_batch: int | str) -> TrainState:
-    """Return the state before the first step, with the embedding `vectors` (V D); micro-batch `auto` is the batch."""
-    micro_batch = recipe.batch_size if micro_batch == "auto" else micro_batch
+def initial_state(recipe: Train, start: str, vectors: torch.Tensor, reference: torch.Tensor) -> TrainState:
+    """Return the state before the first step, with the embedding `vectors` (V D) of the start with that name."""
+    tensors = [*(vectors.clone() for _ in range(3)), *(torch.zeros_like(vectors) for _ in range(2))]
     scale = LossScale(INITIAL_SCALE if recipe.mixed_precision == "fp16" else 1.0)
-    return TrainState(vectors.clone(), torch.zeros_like(vectors), torch.zeros_like(vectors), micro_batch, scale)
+    return TrainState(start, *tensors, reference=reference, scale=scale)

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from functools import partial
 
-import torch
 from accelerate import Accelerator
 
 from stages.common.distributed import check_processes, share
@@ -11,23 +10,32 @@ from stages.common.runtime import Runtime
 from stages.inversion.callbacks import Callbacks
 from stages.inversion.dataset import CuratedImages, encode_dataset
 from stages.inversion.diffusion_loss import DiffusionLoss
+from stages.inversion.initialization import nearest_words, starts
 from stages.inversion.loop import training_loop
 from stages.inversion.optimizer import Optimizer
 from stages.inversion.params import Train
 from stages.inversion.sampler import Sampler
+from stages.inversion.search import search
 from stages.inversion.state import TrainState, initial_state
 from stages.inversion.validation import FixedLoss, RelativeLoss, fixed_batch, relative_loss
 from stages.models.backbone import Backbone
 from stages.models.params import Concept
 from stages.models.preview import preview
 
+HELD_OUT = ("validation", "test")  # the streams of the batches of held-out images
+SEARCH_TIMESTEPS = 4  # at which the search sees each training image
+
 
 @dataclass(frozen=True)
 class Result:
-    """The final state, and the relative loss of the best embedding on the test batch."""
+    """The final state, the relative loss of the best embedding on the test batch, and the words nearest to the start
+    and to the best embedding.
+    """
 
     state: TrainState
     test: RelativeLoss
+    nearest_start: str
+    nearest: str
 
 
 def train(
@@ -47,32 +55,35 @@ def train(
     nothing.
     """
     check_processes(accelerator, recipe.batch_size)
-    (cache, ids), held_out = encode_dataset(backbone, concept, recipe, images)
-    seed, schedule = recipe.seed, backbone.schedule
-    sampler = Sampler(cache, ids, schedule, recipe)
-    fixed = partial(fixed_batch, *held_out, schedule.timesteps, seed=seed, strata=recipe.validation_timesteps)
-    loss = DiffusionLoss(backbone, recipe.batch_size, graph=backbone.device.type == "cuda")
-    state = resumed or initial_state(recipe, backbone.initial_vectors(seed), runtime.micro_batch)
+    training, held_out = encode_dataset(backbone, concept, recipe, images)
+    sampler, initializer = Sampler(*training, backbone.schedule, recipe), backbone.initializer_vectors()
+    fixed = partial(fixed_batch, timesteps=backbone.schedule.timesteps, seed=recipe.seed)
+    validation, test = (fixed(*held_out, stream, strata=recipe.validation_timesteps) for stream in HELD_OUT)
+    micro_batch = resumed.micro_batch if resumed else runtime.micro_batch
+    loss = DiffusionLoss(backbone, recipe.batch_size, micro_batch, graph=backbone.device.type == "cuda")
     samples = sampler.draw(0, share(recipe.batch_size, accelerator))
-    micro_batch = loss.fit_micro_batch(
-        state.vectors, samples, fixed("validation"), state.micro_batch, runtime.gradient_checkpointing
-    )
-    state.micro_batch = int(accelerator.gather(torch.tensor([micro_batch], device=backbone.device)).min())
-    validation, test = (FixedLoss(loss, fixed(stream), accelerator) for stream in ("validation", "test"))
-    initializer = backbone.initializer_vectors()
-    if state.reference is None:
-        state.reference = validation(initializer, state.micro_batch)
-    caption, shape = recipe.progress_prompt.replace("{}", concept.placeholder_token), tuple(cache.mean.shape[1:])
-    training_loop(
+    loss.fit_micro_batch(initializer, samples, validation, runtime.gradient_checkpointing, accelerator)
+    validation, test = (FixedLoss(loss, batch, accelerator) for batch in (validation, test))
+    caption, shape = recipe.progress_prompt.replace("{}", concept.placeholder_token), tuple(training[0].mean.shape[1:])
+    optimizer = Optimizer(recipe, initializer, backbone.token_embeddings().norm(dim=1).mean().item())
+    advance = partial(
+        training_loop,
         recipe,
-        state,
-        sampler,
-        loss,
+        sampler=sampler,
+        loss=loss,
         validation=validation,
-        optimizer=Optimizer(recipe, backbone.mean_norm()),
-        preview=lambda vectors: preview(backbone, caption, vectors, shape, seed),
+        optimizer=optimizer,
+        preview=lambda vectors: preview(backbone, caption, vectors, shape, recipe.seed),
         accelerator=accelerator,
-        callbacks=callbacks,
     )
-    best, reference = (test(vectors, state.micro_batch) for vectors in (state.best, initializer))
-    return Result(state, relative_loss(best, reference))
+    state = resumed
+    if state is None:
+        comparison = FixedLoss(loss, fixed(*training, "search", strata=SEARCH_TIMESTEPS), accelerator)
+        reference, states = validation(initializer), []
+        for start in starts(backbone, concept, recipe, comparison):
+            states.append(initial_state(recipe, start.name, optimizer.project(start.vectors), reference))
+        state = search(states, advance, comparison, recipe.search_steps, callbacks)
+    state.micro_batch = loss.micro_batch
+    advance(state, callbacks=callbacks)
+    nearest = [nearest_words(backbone, vectors) for vectors in (state.initial, state.best)]
+    return Result(state, relative_loss(test(state.best), test(initializer)), *nearest)

@@ -20,6 +20,8 @@ from stages.inversion.diffusion_loss import DiffusionLoss
 from stages.inversion.sampler import Batch
 from stages.models.noise import generator, normal
 
+GRADIENT_SCALE = 2.0**8  # keeps a gradient from underflow in half precision
+
 
 @dataclass(frozen=True)
 class RelativeLoss:
@@ -38,14 +40,19 @@ class FixedLoss:
         self._loss, self._accelerator = loss, accelerator
         self._batch = batch[samples.start : samples.stop].to(loss.device)
 
-    def __call__(self, vectors: torch.Tensor, micro_batch: int) -> torch.Tensor:
+    def __call__(self, vectors: torch.Tensor) -> torch.Tensor:
         """Return the loss of every sample (K) with the embedding `vectors` (V D), on the CPU."""
-        losses = self._loss.losses(vectors, self._batch, micro_batch)
+        losses = self._loss.losses(vectors, self._batch)
         padded = torch.nn.functional.pad(losses, (self._before, self._after)).to(self._loss.device)
         return all_reduce(self._accelerator, padded).cpu()
 
+    def gradient(self, vectors: torch.Tensor) -> torch.Tensor:
+        """Return the gradient of the loss at `vectors` (V D) times a constant, on the CPU."""
+        total = all_reduce(self._accelerator, self._loss.gradient(vectors, GRADIENT_SCALE, self._batch))
+        return total[1:].view_as(vectors).cpu()
 
-def fixed_batch(cache: LatentCache, ids: torch.Tensor, timesteps: int, stream: str, *, seed: int, strata: int) -> Batch:
+
+def fixed_batch(cache: LatentCache, ids: torch.Tensor, stream: str, *, timesteps: int, seed: int, strata: int) -> Batch:
     """Draw K = images x strata samples, the same for the same seed and stream.
 
     Sample k has the timestep in the middle of the k-th of K equal parts of the schedule, and consecutive samples have

@@ -1,6 +1,7 @@
 """The protocol that the trainer needs from a model family, and the families that implement it.
 
-Legend: B batch, L tokens of a prompt, V vectors of the embedding, D width, c h w latent, H W image.
+Legend: B batch, L tokens of a prompt, V vectors of the embedding, N tokens of the vocabulary, D width, c h w latent,
+H W image.
 """
 
 from typing import Protocol
@@ -29,11 +30,11 @@ class Backbone(Protocol):
     def initializer_vectors(self) -> torch.Tensor:
         """Return the embedding of the initializer token, V times (V D), float32, on the CPU."""
 
-    def initial_vectors(self, seed: int) -> torch.Tensor:
-        """Return the start of training (V D), float32, on the CPU."""
+    def token_embeddings(self) -> torch.Tensor:
+        """Return the table of token embeddings (N D), float32, on the CPU."""
 
-    def mean_norm(self) -> float:
-        """Return the mean Euclidean norm of the model's own token embeddings."""
+    def words(self) -> list[str]:
+        """Return the word that each row of the table stands for (N); empty for special tokens and parts of words."""
 
     def tokenize(self, captions: list[str]) -> torch.Tensor:
         """Return ids (B L) of captions that contain the placeholder token. Raises UserError if it is cut off."""

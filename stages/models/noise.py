@@ -8,7 +8,19 @@ the values of one draw. Sample `i` of step `t` is the same for any micro-batch, 
 import numpy as np
 
 # The position in this tuple is part of the key: append new streams at the end.
-STREAMS = ("posterior", "noise", "timestep", "caption", "flip", "validation", "render", "image", "initial", "test")
+STREAMS = (
+    "posterior",
+    "noise",
+    "timestep",
+    "caption",
+    "flip",
+    "validation",
+    "render",
+    "image",
+    "initial",
+    "test",
+    "search",
+)
 
 
 def generator(seed: int, stream: str, step: int = 0, sample: int = 0) -> np.random.Generator:

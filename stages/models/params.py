@@ -28,11 +28,11 @@ class Concept(Section):
     initializer_token: str = Field(
         description="A known token near the concept: the start of the embedding, and what results are compared with."
     )
-    initialization: Literal["word", "phrase", "random"] = Field(
+    initialization: Literal["word", "phrase", "random", "search"] = Field(
         "word",
         description="Start of every vector. word: the embedding of initializer_token, which must be a single token; "
         "phrase: the mean embedding of the tokens of initializer_token; random: drawn from the distribution of all "
-        "token embeddings.",
+        "token embeddings; search: the best of several starts after some steps (train.search_starts).",
     )
     property: Literal["object", "style"] = Field(
         "object", description="What the token names; selects the caption templates."

@@ -17,7 +17,6 @@ from transformers.utils import logging
 from stages import UserError
 from stages.models.embedding import ExtendedEmbedding, placeholder_tokens
 from stages.models.loading import load_part
-from stages.models.noise import normal
 from stages.models.params import Concept, Model
 from stages.models.schedule import NoiseSchedule
 
@@ -70,21 +69,20 @@ class StableDiffusion:
     def _ids(self, text: str) -> list[int]:
         return self._tokenizer.encode(text, add_special_tokens=False)
 
-    def _table(self) -> torch.Tensor:
+    def token_embeddings(self) -> torch.Tensor:
         return self._embedding.weight.detach().float().cpu()
 
+    def words(self) -> list[str]:
+        tokens = self._tokenizer.convert_ids_to_tokens(range(min(self._embedding.first, len(self._tokenizer))))
+        special = {*self._tokenizer.all_special_tokens, *self._tokens}
+        words = [token.removesuffix("</w>") if token.endswith("</w>") else "" for token in tokens]
+        words = [
+            word if word.isalpha() and token not in special else "" for word, token in zip(words, tokens, strict=True)
+        ]
+        return words + [""] * (self._embedding.first - len(words))
+
     def initializer_vectors(self) -> torch.Tensor:
-        return self._table()[self._initializer_ids].mean(0).expand(self._concept.vectors, -1).clone()
-
-    def initial_vectors(self, seed: int) -> torch.Tensor:
-        if self._concept.initialization != "random":
-            return self.initializer_vectors()
-        table = self._table()
-        drawn = torch.from_numpy(normal(seed, "initial", 0, 0, (self._concept.vectors, table.shape[1])))
-        return table.mean(0) + table.std(0) * drawn
-
-    def mean_norm(self) -> float:
-        return self._embedding.weight.detach().float().norm(dim=1).mean().item()
+        return self.token_embeddings()[self._initializer_ids].mean(0).expand(self._concept.vectors, -1).clone()
 
     def tokenize(self, captions: list[str]) -> torch.Tensor:
         expanded = [caption.replace(self._tokens[0], " ".join(self._tokens)) for caption in captions]

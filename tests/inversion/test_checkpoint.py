@@ -6,17 +6,18 @@ import pytest
 import torch
 
 from stages.inversion.checkpoint import KEPT, Checkpoints, dump_checkpoint, load_checkpoint
-from stages.inversion.state import LossScale, TrainState
+from stages.inversion.params import Train
+from stages.inversion.state import LossScale, TrainState, initial_state
 from tests.inversion.tiny_training import assert_same
 
 
 def make_state(step: int = 3) -> TrainState:
     generator = torch.Generator().manual_seed(step)
-    tensors = torch.randn(3, 2, 5, generator=generator).unbind()
-    state = TrainState(*tensors, micro_batch=2, scale=LossScale(2.0**15, 9, 1), step=step)
+    tensors, reference = torch.randn(5, 2, 5, generator=generator).unbind(), torch.rand(6, generator=generator)
+    scale = LossScale(2.0**15, 9, 1)
+    state = TrainState("word fox", *tensors, reference=reference, micro_batch=2, scale=scale, step=step)
     state.train_losses, state.norms = [0.1, 1 / 3, 2e-17], [1.0, 2.0, 3.0]
     state.record_validation(torch.rand(6, generator=generator))
-    state.reference = torch.rand(6, generator=generator)
     state.record_snapshot()
     return state
 
@@ -29,7 +30,7 @@ def test_loaded_state_equals_the_saved_one(tmp_path: Path):
 
 
 def test_state_before_the_first_validation_is_saved(tmp_path: Path):
-    fresh = TrainState(*torch.zeros(3, 1, 4).unbind(), 1)
+    fresh = initial_state(Train(), "word fox", torch.zeros(1, 4), torch.ones(6))
     checkpoints = Checkpoints(tmp_path, "run", 0)
     checkpoints.save(fresh)
     assert_same(checkpoints.latest(pytest.fail), fresh)
@@ -40,7 +41,7 @@ def test_best_embedding_has_the_lowest_validation_loss():
     state = make_state()
     state.validated, state.validation, state.best = [], [], None
     for step, loss in enumerate((0.5, 0.4, 0.45)):
-        state.step, state.vectors = step, torch.full((2, 5), float(step))
+        state.step, state.average = step, torch.full((2, 5), float(step))
         state.record_validation(torch.full((6,), loss))
     assert (state.best_step, state.best[0, 0].item()) == (1, 1.0)
 

@@ -72,9 +72,7 @@ def test_graph_computes_what_its_function_computes(
     folder: Path, curated: Path, precision: str, tolerance: float, monkeypatch: pytest.MonkeyPatch
 ):
     graphed = run(folder, curated, precision=precision)
-    monkeypatch.setattr(
-        training, "DiffusionLoss", lambda backbone, size, graph: DiffusionLoss(backbone, size, graph=False)
-    )
+    monkeypatch.setattr(training, "DiffusionLoss", lambda *inputs, graph: DiffusionLoss(*inputs, graph=False))
     assert_near(run(folder, curated, precision=precision), graphed, tolerance)
 
 

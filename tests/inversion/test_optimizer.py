@@ -14,16 +14,20 @@ from stages.inversion.optimizer import (
     reduce_scale,
 )
 from stages.inversion.params import Train
-from stages.inversion.state import initial_state
+from stages.inversion.state import TrainState, initial_state
 
 GRADIENTS = torch.randn(8, 2, 5, generator=torch.Generator().manual_seed(0))
 INITIAL = torch.randn(2, 5, generator=torch.Generator().manual_seed(1))
 
 
+def make_state(recipe: Train) -> TrainState:
+    return initial_state(recipe, "start", INITIAL, torch.ones(6))
+
+
 @pytest.mark.parametrize("options", [{}, {"adam_weight_decay": 0.0}, {"max_gradient_norm": 0.5}, {"adam_beta1": 0.5}])
 def test_steps_equal_those_of_torch(options: dict):
     recipe = Train(steps=8, learning_rate=0.1, lr_scheduler="cosine", lr_warmup_steps=2, **options)
-    state, optimizer = initial_state(recipe, INITIAL, 4), Optimizer(recipe, 1.0)
+    state, optimizer = make_state(recipe), Optimizer(recipe, INITIAL, 1.0)
     parameter = torch.nn.Parameter(INITIAL.clone())
     adam = torch.optim.AdamW(
         [parameter], lr=0.1, betas=(recipe.adam_beta1, 0.999), weight_decay=recipe.adam_weight_decay, foreach=False
@@ -39,6 +43,7 @@ def test_steps_equal_those_of_torch(options: dict):
         schedule.step()
         assert optimizer.step(state, 1.0, gradient)["learning_rate"] == pytest.approx(rate, rel=1e-12)
     assert torch.equal(state.vectors, parameter.detach())
+    assert torch.equal(state.average, state.vectors)
     assert state.step == len(state.train_losses) == 8
     assert torch.equal(INITIAL, initial), "the initial vectors must not be changed in place"
 
@@ -83,16 +88,43 @@ def test_scaled_learning_rate_is_multiplied_by_the_global_batch():
     assert learning_rates(Train(learning_rate=1e-2, batch_size=4))(0) == pytest.approx(1e-2)
 
 
-def test_long_vectors_are_limited():
-    recipe = Train(steps=1, learning_rate=10.0, max_vector_norm=1.5)
-    state = initial_state(recipe, INITIAL, 4)
-    Optimizer(recipe, 2.0).step(state, 1.0, GRADIENTS[0])
-    torch.testing.assert_close(state.vectors.norm(dim=1), torch.tensor([3.0, 3.0]))
+def test_sphere_keeps_the_norm_and_the_direction_of_adamw():
+    recipe = Train(steps=1, learning_rate=0.1, geometry="sphere", adam_weight_decay=0.0)
+    free, state = Train(steps=1, learning_rate=0.1, adam_weight_decay=0.0), make_state(recipe)
+    Optimizer(recipe, INITIAL, 2.0).step(state, 1.0, GRADIENTS[0])
+    unbound = make_state(free)
+    Optimizer(free, INITIAL, 2.0).step(unbound, 1.0, GRADIENTS[0])
+    torch.testing.assert_close(state.vectors.norm(dim=1), torch.tensor([2.0, 2.0]))
+    torch.testing.assert_close(state.vectors, 2 * torch.nn.functional.normalize(unbound.vectors, dim=1))
+
+
+def test_prior_adds_the_gradient_of_the_cosine_distance():
+    recipe, vectors = Train(prior=0.3), torch.randn(2, 5, generator=torch.Generator().manual_seed(2))
+    state, given = initial_state(recipe, "start", vectors, torch.ones(6)), []
+    optimizer = Optimizer(recipe, INITIAL, 1.0)
+    leaf = vectors.clone().requires_grad_()
+    (0.3 * (1 - torch.cosine_similarity(leaf, INITIAL, dim=1)).sum()).backward()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            "stages.inversion.optimizer.adamw", lambda _, gradients, *args, **options: given.extend(gradients)
+        )
+        optimizer.step(state, 1.0, GRADIENTS[0])
+    torch.testing.assert_close(given[0], GRADIENTS[0] + leaf.grad)
+
+
+def test_moving_average_has_the_weights_of_its_decay():
+    recipe = Train(steps=8, learning_rate=0.1, ema_decay=0.75)
+    state, optimizer = make_state(recipe), Optimizer(recipe, INITIAL, 1.0)
+    expected = INITIAL.clone()
+    for gradient in GRADIENTS:
+        optimizer.step(state, 1.0, gradient)
+        expected = 0.75 * expected + 0.25 * state.vectors
+    torch.testing.assert_close(state.average, expected)
 
 
 def test_overflow_halves_the_scale_and_changes_nothing_else():
     recipe = Train(steps=2, mixed_precision="fp16")
-    state = initial_state(recipe, INITIAL, 4)
+    state = make_state(recipe)
     assert state.scale.value == 2.0**16
     state.scale.good_steps = 77
     reduce_scale(recipe, state, torch.tensor([1, 2]))
@@ -105,18 +137,18 @@ def test_overflow_halves_the_scale_and_changes_nothing_else():
 )
 def test_scale_doubles_after_many_good_steps_up_to_a_limit(precision: str, before: float, after: float):
     recipe = Train(steps=5, mixed_precision=precision)
-    state = initial_state(recipe, INITIAL, 4)
+    state = make_state(recipe)
     state.scale.value, state.scale.good_steps = before, GROWTH_INTERVAL - 2
     values = []
     for gradient in GRADIENTS[:3]:
-        Optimizer(recipe, 1.0).step(state, 1.0, gradient)
+        Optimizer(recipe, INITIAL, 1.0).step(state, 1.0, gradient)
         values.append(state.scale.value)
     assert values == [before, after, after]
 
 
 @pytest.mark.parametrize("recipe", [Train(), Train(mixed_precision="fp16")], ids=["float32", "fp16 at the least scale"])
 def test_run_ends_with_advice_if_no_scale_can_help(recipe: Train):
-    state = initial_state(recipe, INITIAL, 4)
+    state = make_state(recipe)
     state.scale.value = MIN_SCALE
     with pytest.raises(UserError, match=r"step 0 \(timesteps \[5\]\) contains NaN or Inf; lower `train.learning_rate`"):
         reduce_scale(recipe, state, torch.tensor([5]))

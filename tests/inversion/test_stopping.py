@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from stages.inversion.params import Train
-from stages.inversion.state import TrainState
+from stages.inversion.state import initial_state
 from stages.inversion.stopping import dvar, plateau, should_stop
 
 STEPS = list(range(0, 400, 40))
@@ -47,6 +47,7 @@ def test_defaults_are_the_numbers_of_the_paper():
     ("rule", "step", "stops"), [("off", 360, False), ("plateau", 360, True), ("plateau", 361, False)]
 )
 def test_rule_is_applied_only_after_a_validation(rule: str, step: int, stops: bool):
-    state = TrainState(*torch.zeros(3, 1, 4).unbind(), micro_batch=4, step=step, reference=torch.ones(6))
+    state = initial_state(Train(), "start", torch.zeros(1, 4), torch.ones(6))
+    state.step = step
     state.validated, state.validation = STEPS, [torch.ones(6)] * len(STEPS)
     assert should_stop(Train(early_stopping=rule), state) is stops

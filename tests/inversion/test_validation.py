@@ -15,7 +15,7 @@ from tests.inversion.tiny_training import open_tiny
 
 
 def make_batch(stream: str = "validation", seed: int = 0) -> Batch:
-    return fixed_batch(latent_cache(), IDS, 1000, stream, seed=seed, strata=4)
+    return fixed_batch(latent_cache(), IDS, stream, timesteps=1000, seed=seed, strata=4)
 
 
 def test_batch_is_the_same_for_the_same_seed_and_stream():
@@ -35,9 +35,9 @@ def test_timesteps_are_stratified_for_every_image():
 def test_processes_and_micro_batches_give_the_same_losses(folder: Path, processes: int):
     backbone = open_tiny(folder)
     ids = backbone.tokenize(["a <critter>", "the <critter>", "photo of <critter>"])
-    batch = fixed_batch(latent_cache(), ids, 1000, "validation", seed=0, strata=4)
-    loss, vectors = DiffusionLoss(backbone, 4, graph=False), backbone.initial_vectors(0)
-    full = FixedLoss(loss, batch, Accelerator(cpu=True))(vectors, 10)
+    batch = fixed_batch(latent_cache(), ids, "validation", timesteps=1000, seed=0, strata=4)
+    loss, vectors = DiffusionLoss(backbone, 4, 10, graph=False), backbone.initializer_vectors()
+    full = FixedLoss(loss, batch, Accelerator(cpu=True))(vectors)
 
     class Rank:
         """One of several processes, whose sum is taken below."""
@@ -50,7 +50,10 @@ def test_processes_and_micro_batches_give_the_same_losses(folder: Path, processe
         def reduce(self, tensor: torch.Tensor, reduction: str) -> torch.Tensor:
             return tensor
 
-    parts = [FixedLoss(loss, batch, Rank(rank))(vectors, 1 + rank % 3) for rank in range(processes)]
+    parts = []
+    for rank in range(processes):
+        loss.micro_batch = 1 + rank % 3
+        parts.append(FixedLoss(loss, batch, Rank(rank))(vectors))
     torch.testing.assert_close(sum(parts), full)
     assert all((sum(part != 0 for part in parts) == 1).tolist())
 

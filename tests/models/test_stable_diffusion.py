@@ -16,23 +16,23 @@ from stages.models.stable_diffusion import StableDiffusion
 from tests.inversion.tiny_training import CONCEPT, open_tiny
 
 
-def test_start_is_the_initializer_token(folder: Path, backbone: StableDiffusion):
+def test_embeddings_words_and_initializer(folder: Path, backbone: StableDiffusion):
     table = CLIPTextModel.from_pretrained(folder / "text_encoder").get_input_embeddings().weight
-    dragon = CLIPTokenizer.from_pretrained(folder / "tokenizer").convert_tokens_to_ids("dragon</w>")
-    assert torch.equal(backbone.initial_vectors(0), table[[dragon]])
-    assert backbone.mean_norm() == pytest.approx(table.norm(dim=1).mean().item())
+    tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
+    assert torch.equal(backbone.token_embeddings(), table)
+    words = backbone.words()
+    assert len(words) == len(table)
+    assert all(tokenizer.convert_tokens_to_ids(f"{word}</w>") == row for row, word in enumerate(words) if word)
+    assert "dragon" in words
+    assert not {tokenizer.bos_token, tokenizer.eos_token, "<critter>"} & set(words)
+    assert torch.equal(backbone.initializer_vectors(), table[[words.index("dragon")]])
 
 
-def test_start_from_a_phrase_and_at_random(folder: Path):
+def test_initializer_of_a_phrase_is_its_mean(folder: Path):
     phrase = open_tiny(folder, CONCEPT.model_copy(update={"initializer_token": "red cat", "initialization": "phrase"}))
-    table = CLIPTextModel.from_pretrained(folder / "text_encoder").get_input_embeddings().weight
-    ids = CLIPTokenizer.from_pretrained(folder / "tokenizer").convert_tokens_to_ids(["red</w>", "cat</w>"])
-    torch.testing.assert_close(phrase.initial_vectors(0), table[ids].mean(0, keepdim=True))
-    random = open_tiny(folder, CONCEPT.model_copy(update={"initialization": "random", "vectors": 64}))
-    drawn = random.initial_vectors(0)
-    assert torch.equal(drawn, random.initial_vectors(0))
-    assert not torch.equal(drawn, random.initial_vectors(1))
-    assert drawn.std() == pytest.approx(table.std().item(), rel=0.1)
+    table, words = phrase.token_embeddings(), phrase.words()
+    rows = [words.index("red"), words.index("cat")]
+    torch.testing.assert_close(phrase.initializer_vectors(), table[rows].mean(0, keepdim=True))
 
 
 def test_prompt_embeddings_equal_those_of_an_encoder_with_a_larger_table(folder: Path, three_vectors: StableDiffusion):
@@ -72,7 +72,7 @@ def test_gradient_checkpointing_gives_the_same_gradient(folder: Path):
         backbone = open_tiny(folder)
         if recompute:
             backbone.enable_gradient_checkpointing()
-        vectors = backbone.initial_vectors(0).requires_grad_()
+        vectors = backbone.initializer_vectors().requires_grad_()
         prompt = backbone.encode_prompt(backbone.tokenize(["a <critter>"]), vectors)
         noisy = torch.ones(1, 4, 8, 8)
         gradients += torch.autograd.grad(backbone.predict(noisy, torch.tensor([500]), prompt).square().sum(), vectors)

@@ -1,0 +1,67 @@
+"""The start of training: the initializer token, random draws, and words of the vocabulary.
+
+Legend: V vectors of the embedding, D width, N tokens of the vocabulary, K samples of the search batch.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional as F
+
+from stages.inversion.params import Train
+from stages.inversion.validation import FixedLoss
+from stages.models.backbone import Backbone
+from stages.models.noise import normal
+from stages.models.params import Concept
+
+NEAREST = 5
+
+
+@dataclass(frozen=True)
+class Start:
+    """An embedding (V D) to start from, and its name in results."""
+
+    name: str
+    vectors: torch.Tensor
+
+
+def starts(backbone: Backbone, concept: Concept, recipe: Train, loss: FixedLoss) -> list[Start]:
+    """Return the start that `concept.initialization` names, or those to search: initializer, words, random draws.
+
+    `loss` is that of the search batch.
+    """
+    initializer = Start(f"initializer token {concept.initializer_token}", backbone.initializer_vectors())
+    if concept.initialization == "random":
+        return [random_start(backbone, concept.vectors, recipe.seed, 0)]
+    if concept.initialization != "search":
+        return [initializer]
+    words = word_starts(backbone, initializer.vectors, loss, recipe.search_words)[: (recipe.search_starts - 1) // 2]
+    draws = range(recipe.search_starts - 1 - len(words))
+    return [initializer, *words, *(random_start(backbone, concept.vectors, recipe.seed, draw) for draw in draws)]
+
+
+def random_start(backbone: Backbone, vectors: int, seed: int, draw: int) -> Start:
+    """Draw vectors from the distribution of all token embeddings, every dimension on its own."""
+    table = backbone.token_embeddings()
+    noise = torch.from_numpy(normal(seed, "initial", draw, 0, (vectors, table.shape[1])))
+    return Start(f"random draw {draw}", table.mean(0) + table.std(0) * noise)
+
+
+def word_starts(backbone: Backbone, initializer: torch.Tensor, loss: FixedLoss, count: int) -> list[Start]:
+    """Return the `count` words that the gradient at the initializer (V D) favours, by their loss.
+
+    The first-order change of the loss, if all V vectors move to a word, is one matrix product for all words.
+    """
+    table, words = backbone.token_embeddings(), backbone.words()
+    change = table @ loss.gradient(initializer).sum(0)
+    rows = [row for row in change.argsort(stable=True).tolist() if words[row]][:count]
+    found = [Start(f"word {words[row]}", table[row].expand(len(initializer), -1).clone()) for row in rows]
+    return sorted(found, key=lambda start: loss(start.vectors).mean().item())
+
+
+def nearest_words(backbone: Backbone, vectors: torch.Tensor) -> str:
+    """Return the words whose embeddings have the largest cosine similarity to the mean of `vectors` (V D)."""
+    similarity = F.normalize(backbone.token_embeddings(), dim=1) @ F.normalize(vectors.mean(0), dim=0)
+    words = backbone.words()
+    rows = [row for row in similarity.argsort(descending=True, stable=True).tolist() if words[row]]
+    return ", ".join(words[row] for row in rows[:NEAREST])

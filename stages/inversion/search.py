@@ -1,0 +1,34 @@
+"""Choose the start of training by successive halving (Jamieson & Talwalkar 2016).
+
+The loss of an embedding before training says little about where training ends; its loss after some steps says nearly
+all (docs/training.md). All starts see the same samples, and the chosen one goes on from where it is, so a run with a
+search equals a run from the start that was chosen.
+"""
+
+from collections.abc import Callable
+
+from stages.inversion.callbacks import Callbacks, SearchCallbacks
+from stages.inversion.state import TrainState
+from stages.inversion.validation import FixedLoss
+
+
+def search(
+    states: list[TrainState], train: Callable[..., None], loss: FixedLoss, steps: int, callbacks: Callbacks
+) -> TrainState:
+    """Return the state with the lowest loss, after dropping the worse half at `steps`, twice `steps`, and so on.
+
+    `train(state, callbacks=..., until=...)` advances a state; `loss` is that of the search batch.
+    """
+    if len(states) == 1:
+        return states[0]
+    races = [(state, SearchCallbacks(callbacks.stop_requested)) for state in states]
+    while len(races) > 1:
+        for state, kept in races:
+            train(state, callbacks=kept, until=steps)
+        races.sort(key=lambda race: loss(race[0].average).mean().item())
+        races, steps = races[: len(races) // 2], 2 * steps
+    ((state, kept),) = races
+    for step, values in kept.scalars:
+        callbacks.log(step, **values)
+    callbacks.save(state)  # so that a run that is stopped from now on does not search again
+    return state
