@@ -56,7 +56,7 @@ def make_project(folder: Path, overrides: list[str], device: str = "cpu") -> dic
     """Make `folder` a project of the default params with overrides such as "train.steps=300"; return the params."""
     yaml = YAML(typ="safe", pure=True)
     params = yaml.load((ROOT / "params.yaml").read_text())
-    params["runtime"] = {"device": device}
+    params["runtime"] = {"device": device, "trackers": []}
     for override in overrides:
         key, _, value = override.partition("=")
         section, name = key.split(".")
