@@ -79,3 +79,13 @@ def run_stage(folder: Path, stage: str) -> float:
     if done.returncode:
         raise SystemExit(f"{stage} failed in {folder}:\n{done.stderr[-2000:]}")
     return time.perf_counter() - start
+
+
+def run(name: str, command: list[object]) -> str | None:
+    """Run a Python module; return its output, or print why it failed."""
+    command = [sys.executable, "-m", *map(str, command)]
+    done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False)
+    if done.returncode == 0:
+        return done.stdout
+    print(f"| {name} | failed: {(done.stderr.strip().splitlines() or ['no message'])[-1][:200]} |", flush=True)
+    return None
