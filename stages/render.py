@@ -3,6 +3,7 @@
 import contextlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
 from accelerate import PartialState
@@ -34,7 +35,7 @@ def main() -> str:
     processes = PartialState(cpu=select_device(params.runtime.device).type != "cuda")
     rank, count = processes.process_index, processes.num_processes
     device = configure_torch(params.runtime, processes=count, local_rank=processes.local_process_index)
-    inputs = _resolve_inputs(params.render, params.model, params.concept, device)
+    inputs = _resolve_inputs(params, device)
     training = [CURATED / row["file"] for row in read_json(CURATED / "index.json", "curate")["train"]]
     with contextlib.ExitStack() as stack:
         if rank == 0:
@@ -49,10 +50,11 @@ def main() -> str:
     return f"{len(cache.paths)} images in {RENDERS}; grid in {GRID}"
 
 
-def _resolve_inputs(render, model, concept, device: torch.device) -> RenderInputs:
-    model = resolve(model)
-    render = render.model_copy(update={"precision": choose_precision(render, model, device)})
-    inputs = RenderInputs(model, concept, render, EMBEDDING)
+def _resolve_inputs(params: SimpleNamespace, device: torch.device) -> RenderInputs:
+    """Return the params of the renders with the model's commit and the precision that they stand for here."""
+    model = resolve(params.model)
+    render = params.render.model_copy(update={"precision": choose_precision(params.render, model, device)})
+    inputs = RenderInputs(model, params.concept, render, EMBEDDING)
     for token, file in inputs.embeddings().items():
         if not file.is_file():
             advice = "run `dvc repro train`" if file == EMBEDDING else f"correct `render.subjects.{token[1:-1]}`"
