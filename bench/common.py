@@ -68,9 +68,9 @@ def make_project(folder: Path, overrides: list[str], device: str = "cpu") -> dic
     return params
 
 
-def environment() -> dict[str, str]:
-    """Return an environment in which Python imports this repository from any folder."""
-    return os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+def environment(**variables: str) -> dict[str, str]:
+    """Return an environment in which Python imports this repository from any folder, with `variables`."""
+    return os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])} | variables
 
 
 def run_stage(folder: Path, stage: str) -> float:
@@ -80,3 +80,13 @@ def run_stage(folder: Path, stage: str) -> float:
     if done.returncode:
         raise SystemExit(f"{stage} failed in {folder}:\n{done.stderr[-2000:]}")
     return time.perf_counter() - start
+
+
+def run(name: str, command: list[object], **variables: str) -> str | None:
+    """Run a Python module with environment variables; return its output, or print why it failed."""
+    command = [sys.executable, "-m", *map(str, command)]
+    done = subprocess.run(command, cwd=ROOT, env=environment(**variables), capture_output=True, text=True, check=False)
+    if done.returncode == 0:
+        return done.stdout
+    print(f"| {name} | failed: {(done.stderr.strip().splitlines() or ['no message'])[-1][:200]} |", flush=True)
+    return None

@@ -14,8 +14,11 @@ VOCABULARY = 49408
 def build(folder: Path) -> Path:
     """Write the model to `folder`, in half precision but for the text encoder, which diffusers' script trains."""
     torch.manual_seed(0)
-    tokenizer = CLIPTokenizer.from_pretrained(STARTER / "model" / "tokenizer", model_max_length=77)
-    tokenizer.add_tokens([f"filler{i}" for i in range(VOCABULARY - len(tokenizer))])
+    small = CLIPTokenizer.from_pretrained(STARTER / "model" / "tokenizer")
+    # Not added tokens: diffusers' `load_textual_inversion` takes minutes with tens of thousands of them.
+    vocabulary = small.get_vocab() | {f"filler{i}": i for i in range(len(small), VOCABULARY)}
+    lines = (STARTER / "model" / "tokenizer" / "merges.txt").read_text().splitlines()[1:]
+    tokenizer = CLIPTokenizer(vocab=vocabulary, merges=[tuple(line.split()) for line in lines], model_max_length=77)
     with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
         sizes = {"vocab_size": VOCABULARY, "hidden_size": 768, "intermediate_size": 3072, "projection_dim": 768}
         layers = {"num_hidden_layers": 12, "num_attention_heads": 12}

@@ -7,8 +7,6 @@ python -m bench.train [--reference textual_inversion.py]: every row is a process
 import argparse
 import json
 import statistics
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -16,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from bench import sd15
-from bench.common import ROOT, environment, machine, parser
+from bench.common import machine, parser, run
 from bench.variant import VARIANTS
 
 
@@ -52,16 +50,6 @@ def report(name: str, row: dict) -> None:
     steps = sorted(row["steps_ms"][3:])
     times = f"{statistics.median(steps):.1f} | {steps[int(0.9 * len(steps))]:.1f}"
     print(f"| {name} | {times} | {row['peak_gib']:.2f} | {row['total_s']:.1f} | {row.get('note', '')} |", flush=True)
-
-
-def run(name: str, command: list[object]) -> str | None:
-    """Run a Python module; return its output, or print why it failed."""
-    command = [sys.executable, "-m", *map(str, command)]
-    done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False)
-    if done.returncode == 0:
-        return done.stdout
-    print(f"| {name} | failed: {(done.stderr.strip().splitlines() or ['no message'])[-1][:200]} |", flush=True)
-    return None
 
 
 def draw_images(folder: Path, side: int) -> None:

@@ -1,7 +1,12 @@
 """Render every prompt with the placeholder token and with the initializer token, from the same noise."""
 
+import contextlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
+import torch
+from accelerate import PartialState
 from tqdm import tqdm
 
 from stages import UserError
@@ -9,12 +14,14 @@ from stages.common.files import folder_atomic, png_bytes, write_atomic, write_js
 from stages.common.locks import lock
 from stages.common.outs import read_image, read_json
 from stages.common.params import load
+from stages.common.runtime import Runtime
 from stages.common.stage import stage
-from stages.models.device import configure_torch
+from stages.models.device import configure_torch, select_device
 from stages.models.loading import resolve
 from stages.rendering.cache import RenderCache
 from stages.rendering.grid import draw_grid
-from stages.rendering.jobs import RenderInputs
+from stages.rendering.jobs import Job, RenderInputs
+from stages.rendering.pipeline import choose_precision
 from stages.rendering.sampling import ImageSampler
 
 EMBEDDING, CURATED = Path("data/embedding/learned_embeds.safetensors"), Path("data/curated")
@@ -23,28 +30,63 @@ RENDERS, GRID, SCRATCH = Path("data/renders"), Path("data/grid.png"), Path(".scr
 
 @stage
 def main() -> str:
-    """Write data/renders and data/grid.png."""
+    """Write data/renders and data/grid.png; under `accelerate launch` the processes share the images."""
     params = load("render", "model", "concept", "runtime")
-    if not EMBEDDING.is_file():
-        raise UserError(f"{EMBEDDING} does not exist; run `dvc repro train`.")
-    model = resolve(params.model)
-    inputs = RenderInputs(model, params.concept, params.render, EMBEDDING)
+    processes = PartialState(cpu=select_device(params.runtime.device).type != "cuda")
+    rank, count = processes.process_index, processes.num_processes
+    device = configure_torch(params.runtime, processes=count, local_rank=processes.local_process_index)
+    inputs = _resolve_inputs(params, device)
     training = [CURATED / row["file"] for row in read_json(CURATED / "index.json", "curate")["train"]]
-    with lock(SCRATCH, "rendering"):
+    with contextlib.ExitStack() as stack:
+        if rank == 0:
+            stack.enter_context(lock(SCRATCH, "rendering"))
         cache = RenderCache(SCRATCH, inputs)
-        if missing := cache.missing():
-            sampler = ImageSampler(inputs, configure_torch(params.runtime))
-            for job in tqdm(missing, "render", unit="image"):
-                cache.write(job, sampler(job))
-        with folder_atomic(RENDERS) as folder:
-            for job, path in cache.paths.items():
-                write_atomic(folder / job.file, path.read_bytes())
-            write_json(folder / "index.json", inputs.index())
-        images = {job: read_image(path, "render") for job, path in cache.paths.items()}
-        grid = draw_grid(inputs, images, [read_image(path, "curate") for path in training])
-        write_atomic(GRID, png_bytes(grid))
-        cache.prune()
-    return f"{len(images)} images in {RENDERS}; grid in {GRID}"
+        if missing := cache.missing(inputs.jobs()[rank::count]):
+            _render(missing, cache, ImageSampler(inputs, params.runtime, device), params.runtime, is_main=rank == 0)
+        processes.wait_for_everyone()
+        if rank == 0:
+            _write_outs(inputs, cache, training)
+        processes.destroy_process_group()
+    return f"{len(cache.paths)} images in {RENDERS}; grid in {GRID}"
+
+
+def _resolve_inputs(params: SimpleNamespace, device: torch.device) -> RenderInputs:
+    """Return the params of the renders with the model's commit and the precision that they stand for here."""
+    model = resolve(params.model)
+    render = params.render.model_copy(update={"precision": choose_precision(params.render, model, device)})
+    inputs = RenderInputs(model, params.concept, render, EMBEDDING)
+    for token, file in inputs.embeddings().items():
+        if not file.is_file():
+            advice = "run `dvc repro train`" if file == EMBEDDING else f"correct `render.subjects.{token[1:-1]}`"
+            raise UserError(f"{file} does not exist; {advice}.")
+    return inputs
+
+
+def _render(jobs: list[Job], cache: RenderCache, sampler: ImageSampler, runtime: Runtime, *, is_main: bool) -> None:
+    """Render jobs into the cache; PNG files are compressed and written while the next batch is rendered."""
+    with (
+        ThreadPoolExecutor(min(8, runtime.cores)) as threads,
+        tqdm(total=len(jobs), desc="render", unit="image", disable=not is_main) as bar,
+    ):
+        for warning in sampler.encode_prompts(jobs) + sampler.warnings:
+            bar.write(f"render: {warning}")
+        written = []
+        for batch in sampler.batches(jobs):
+            written += [threads.submit(cache.write, job, image, sampler.parameters(job)) for job, image in batch]
+            bar.update(len(batch))
+        for future in written:
+            future.result()
+
+
+def _write_outs(inputs: RenderInputs, cache: RenderCache, training: list[Path]) -> None:
+    with folder_atomic(RENDERS) as folder:
+        for job, path in cache.paths.items():
+            write_atomic(folder / job.file, path.read_bytes())
+        write_json(folder / "index.json", inputs.index())
+    images = {job: read_image(path, "render") for job, path in cache.paths.items()}
+    grid = draw_grid(inputs, images, [read_image(path, "curate") for path in training])
+    write_atomic(GRID, png_bytes(grid))
+    cache.prune()
 
 
 if __name__ == "__main__":

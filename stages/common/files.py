@@ -63,10 +63,14 @@ def folder_atomic(path: Path) -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def png_bytes(image: "Image.Image") -> bytes:
-    """Encode an image as PNG without metadata."""
-    file = io.BytesIO()
-    image.save(file, "PNG")
+def png_bytes(image: "Image.Image", **text: str) -> bytes:
+    """Encode an image as PNG, with a chunk for every keyword of `text` and without other metadata."""
+    from PIL.PngImagePlugin import PngInfo
+
+    file, info = io.BytesIO(), PngInfo()
+    for keyword, value in text.items():
+        info.add_text(keyword, value)
+    image.save(file, "PNG", pnginfo=info)
     return file.getvalue()
 
 

@@ -19,7 +19,8 @@ class Runtime(Section):
     )
     micro_batch: Auto | PositiveInt = Field(
         "auto",
-        description="Samples computed at once; auto: the whole batch, halved while memory runs out.",
+        description="Samples computed at once; auto: the whole batch, halved while memory runs out. Renders: up to 16 "
+        "at once on a GPU, one on a CPU.",
     )
     gradient_checkpointing: Auto | bool = Field(
         "auto", description="Recompute activations instead of storing them; auto: only if nothing else fits."

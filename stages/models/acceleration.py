@@ -1,6 +1,7 @@
 """Choose attention, fused kernels and compilation: the same numbers up to rounding, at another speed."""
 
 import torch
+from diffusers import UNet2DConditionModel
 
 from stages.common.runtime import Runtime
 from stages.models.backbone import Backbone
@@ -15,12 +16,24 @@ def apply_kernels(backbone: Backbone, runtime: Runtime, steps: int) -> list[str]
 
     The choice depends on the steps of the whole run, so that a resumed run uses the kernels that it began with.
     """
-    device, warnings = backbone.device, []
+    backbone.denoiser, fused, warnings = accelerate_unet(backbone.denoiser, runtime, steps)
+    if fused:
+        from stages.models.fused.clip import fuse_text_encoder
+
+        fuse_text_encoder(backbone.text_encoder)
+    return warnings
+
+
+def accelerate_unet(
+    unet: UNet2DConditionModel, runtime: Runtime, steps: int
+) -> tuple[torch.nn.Module, bool, list[str]]:
+    """Return the module to call instead of `unet`, whether its kernels are fused, and warnings."""
+    device, warnings = unet.device, []
     compile_mode, fused = choose_kernels(runtime, device, steps)
     if compile_mode != "off" and runtime.fused_kernels is True:
         warnings.append(f"`runtime.compile: {compile_mode}` excludes `runtime.fused_kernels`, which are not used")
     attention = runtime.attention
-    if attention == "xformers" and (reason := _xformers_failure(device, backbone.dtype)):
+    if attention == "xformers" and (reason := _xformers_failure(device, unet.dtype)):
         warnings.append(f"`runtime.attention: xformers` cannot run here ({reason}); PyTorch's attention is used")
         attention = "auto"
     if fused and (reason := _fused_failure(device)):
@@ -28,17 +41,15 @@ def apply_kernels(backbone: Backbone, runtime: Runtime, steps: int) -> list[str]
         fused = False
     if fused:
         from stages.models.fused import attention as functions
-        from stages.models.fused.clip import fuse_text_encoder
         from stages.models.fused.unet import fuse_unet
 
         auto = functions.deterministic if runtime.deterministic else functions.sdpa
         function = {"auto": auto, "sdpa": functions.sdpa, "xformers": functions.xformers}[attention]
-        backbone.denoiser = fuse_unet(backbone.denoiser, function)
-        fuse_text_encoder(backbone.text_encoder)
+        unet = fuse_unet(unet, function)
     elif attention == "xformers":
-        backbone.denoiser.enable_xformers_memory_efficient_attention()
-    _compile(backbone.denoiser, compile_mode)
-    return warnings
+        unet.enable_xformers_memory_efficient_attention()
+    _compile(unet, compile_mode)
+    return unet, fused, warnings
 
 
 def choose_kernels(runtime: Runtime, device: torch.device, steps: int) -> tuple[str, bool]:

@@ -1,5 +1,6 @@
-"""Draw the grid: the training images, then every prompt with the initializer token and with the learned embedding."""
+"""Draw the grid: the training images, then every prompt with the initializer token, the learned embedding and more."""
 
+from pathlib import Path
 from typing import NamedTuple
 
 from PIL import Image, ImageDraw
@@ -7,7 +8,6 @@ from PIL import Image, ImageDraw
 from stages.rendering.jobs import Job, RenderInputs
 from stages.rendering.text import Paragraph, draw_line, load_font, rounded_mask
 
-SUBJECTS = {"initializer": "initializer token", "word": "learned embedding"}  # from left to right
 MARGIN, TITLE, HEADER, RADIUS = 64, 92, 92, 10
 GAP, ROW_GAP, GROUP_GAP, STRIP_GAP = 10, 16, 44, 34
 BACKGROUND, INK, GRAY, ACCENT, PALE = (251, 250, 247), (29, 29, 33), (112, 109, 102), (186, 70, 20), (246, 217, 199)
@@ -27,12 +27,12 @@ class Layout:
     """Sizes and positions in pixels; renders are at least 160 px wide, wider if seeds are few or images are large."""
 
     def __init__(self, inputs: RenderInputs, image: Image.Image, training: int) -> None:
-        prompts, self._seeds = inputs.render.prompts, inputs.render.seeds
+        prompts, self._seeds, self._subjects = inputs.render.prompts, inputs.render.seeds, list(_notes(inputs))
         width = {1: 280, 2: 240, 3: 200, 4: 200}.get(len(self._seeds), 160) + (56 if image.width >= 256 else 0)
         self.image = (width, max(1, round(width * image.height / image.width)))
         self.group = len(self._seeds) * (width + GAP) - GAP  # the columns of one subject
         self.left = MARGIN + (340 if max(map(len, prompts.values())) > LONG else 250)
-        renders = 2 * self.group + GROUP_GAP
+        renders = len(self._subjects) * (self.group + GROUP_GAP) - GROUP_GAP
         self.strip_columns = max(1, min(training, renders // 120))
         self.strip_rows = min(STRIP_ROWS, -(-training // self.strip_columns))
         self.strip = min(200, (renders + GAP) // self.strip_columns - GAP)
@@ -46,8 +46,15 @@ class Layout:
 
     def column(self, subject: str, seed: int) -> int:
         """Return the left edge of the renders of a subject and a seed."""
-        group, i = list(SUBJECTS).index(subject), self._seeds.index(seed)
+        group, i = self._subjects.index(subject), self._seeds.index(seed)
         return self.left + group * (self.group + GROUP_GAP) + i * (self.image[0] + GAP)
+
+
+def _notes(inputs: RenderInputs) -> dict[str, str]:
+    """Return a note on every subject, from left to right."""
+    tokens, others = inputs.tokens(), inputs.render.subjects
+    notes = {name: "plain text" if tokens[name] == text else Path(text).name for name, text in others.items()}
+    return {"initializer": "initializer token", "word": "learned embedding"} | notes
 
 
 def draw_grid(inputs: RenderInputs, renders: dict[Job, Image.Image], training: list[Image.Image]) -> Image.Image:
@@ -89,7 +96,7 @@ def _draw_training_images(page: Image.Image, images: list[Image.Image], layout: 
 def _draw_header(page: Image.Image, inputs: RenderInputs, layout: Layout) -> None:
     top = layout.header
     draw_line(page, (MARGIN, top + 40), "Prompt", 15, GRAY)
-    for subject, note in SUBJECTS.items():
+    for subject, note in _notes(inputs).items():
         left = layout.column(subject, inputs.render.seeds[0])
         rule, color = (ACCENT, ACCENT) if subject == "word" else (GRAY, INK)
         ImageDraw.Draw(page).rounded_rectangle([left, top, left + layout.group - 1, top + 3], 2, rule)

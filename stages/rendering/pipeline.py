@@ -40,9 +40,9 @@ def open_pipeline(model: Model, render: Render, device: torch.device | str) -> S
     The scheduler takes the base model's settings (prediction type, betas, zero terminal SNR, timestep spacing).
     Raises UserError for a model that cannot be used.
     """
-    dtype = DTYPES[render.precision]
     if family(model) != StableDiffusionPipeline.__name__:
         raise UserError(f"{model.base} is a {family(model)}; only Stable Diffusion 1 and 2 can be rendered.")
+    dtype = DTYPES[choose_precision(render, model, torch.device(device))]
     logging.disable_progress_bar()
     disable_progress_bar()
     pipeline = StableDiffusionPipeline(
@@ -58,6 +58,17 @@ def open_pipeline(model: Model, render: Render, device: torch.device | str) -> S
     pipeline.unet.to(memory_format=torch.channels_last)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
+
+
+def choose_precision(render: Render, model: Model, device: torch.device) -> str:
+    """Return `render.precision`, with `auto` resolved for a model and a device."""
+    if render.precision != "auto":
+        return render.precision
+    if device.type != "cuda":
+        return "fp32"
+    # Set for models such as Stable Diffusion 2.1, whose attention scores exceed the range of float16.
+    upcast = load_config(diffusers.UNet2DConditionModel, model, "unet").get("upcast_attention")
+    return "bf16" if upcast else "fp16"
 
 
 def _open_scheduler(model: Model, name: str | None) -> diffusers.SchedulerMixin:

@@ -1,71 +1,176 @@
-"""Render jobs one at a time, so that no image depends on those before it.
+"""Render jobs in batches; a render does not depend on the others of its batch.
 
-Legend: h w latent, L tokens of a prompt, D width.
+On a GPU that holds up to rounding. On a CPU jobs are rendered one at a time, because its kernels for other batch sizes
+round differently, and are not faster.
+
+Legend: B batch, c h w latent, H W image, G 2 with classifier-free guidance and else 1, W L D prompt embeddings.
 """
 
-import numpy as np
+from collections.abc import Iterator
+
 import torch
 from PIL import Image
 
 from stages import UserError
+from stages.common.runtime import Runtime
+from stages.models.acceleration import accelerate_unet
+from stages.models.cuda_graph import GraphedFunction, Tensors
+from stages.models.device import is_out_of_memory
 from stages.models.noise import generator, normal
 from stages.rendering.jobs import Job, RenderInputs
+from stages.rendering.metadata import parameters
 from stages.rendering.pipeline import add_embedding, open_pipeline
+from stages.rendering.prompts import PromptEncoder
+
+LARGEST_BATCH = {"cuda": 16, "mps": 1, "cpu": 1}  # images; larger ones of 512 px are hardly faster on an H100
+DECODED_PIXELS = 2**19  # at once; the VAE is as fast with two images of 512 px as with more, and takes less memory
 
 
 class ImageSampler:
-    """Samples images from the base model with the learned embedding; prompts are encoded once for all seeds."""
+    """Samples images from the base model with the learned embeddings; every prompt is encoded once."""
 
-    def __init__(self, inputs: RenderInputs, device: torch.device) -> None:
-        self._render, self._placeholder = inputs.render, inputs.concept.placeholder_token
+    def __init__(self, inputs: RenderInputs, runtime: Runtime, device: torch.device) -> None:
+        self._inputs, self._render, self._device = inputs, inputs.render, device
         self._pipeline = open_pipeline(inputs.model, inputs.render, device)
-        add_embedding(self._pipeline, self._placeholder, inputs.embedding)
-        self._prompt_embeds: dict[str, torch.Tensor] = {}
-        self._factor, unet = self._pipeline.vae_scale_factor, self._pipeline.unet.config
+        for token, file in inputs.embeddings().items():
+            add_embedding(self._pipeline, token, file)
+        self._prompts = PromptEncoder(
+            self._pipeline, list(inputs.embeddings()), chunk=self._render.long_prompts == "chunk"
+        )
+        factor, unet = self._pipeline.vae_scale_factor, self._pipeline.unet
         sizes = (self._render.height, self._render.width)
-        h, w = (size // self._factor if size else unet.sample_size for size in sizes)
-        self._latents = (1, unet.in_channels, h, w)
+        h, w = (size // factor if size else unet.config.sample_size for size in sizes)
+        self._latents, self.size = (unet.config.in_channels, h, w), (w * factor, h * factor)
+        self._is_guided, self._dtype = self._render.guidance_scale > 1, unet.dtype
+        calls = len(inputs.jobs()) * self._render.steps
+        self._unet, _, self.warnings = accelerate_unet(unet, runtime, calls)
+        self._predict = GraphedFunction(self._call_unet) if device.type == "cuda" else self._call_unet
+        limit = LARGEST_BATCH[device.type]
+        self._limit = limit if runtime.micro_batch == "auto" else min(limit, runtime.micro_batch)
 
-    @torch.inference_mode()
-    def __call__(self, job: Job) -> Image.Image:
-        """Render a job. The noise depends on the seed alone, so both subjects of a prompt start from the same noise.
+    def parameters(self, job: Job) -> str:
+        """Return the text that is saved with the image of a job."""
+        return parameters(self._inputs, job, type(self._pipeline.scheduler).__name__, self.size)
 
-        Schedulers that add noise between steps draw it from a generator that depends on the seed alone, too.
+    @torch.no_grad()
+    def encode_prompts(self, jobs: list[Job]) -> list[str]:
+        """Encode the prompts of jobs; return a warning for every prompt that is cut off."""
+        for text in [self._render.negative_prompt, *(job.text for job in jobs)]:
+            self._prompts.encode(text)
+        return self._prompts.warnings
+
+    @torch.no_grad()
+    def batches(self, jobs: list[Job]) -> Iterator[list[tuple[Job, Image.Image]]]:
+        """Yield the jobs of every batch with their images. A batch has prompts of one number of windows."""
+        limit = self._limit
+        for windows in sorted({self._windows(job) for job in jobs}):
+            group = [job for job in jobs if self._windows(job) == windows]
+            limit = size = self._fit_batch(group, limit)
+            for start in range(0, len(group), size):
+                batch = group[start : start + size]
+                # Filled up, since a smaller batch would be another graph.
+                images = self._sample_images([*batch, *batch[-1:] * (size - len(batch))])
+                yield list(zip(batch, images, strict=False))
+
+    def _windows(self, job: Job) -> int:
+        return max(self._prompts.windows(text) for text in (job.text, self._render.negative_prompt))
+
+    def _fit_batch(self, jobs: list[Job], limit: int) -> int:
+        """Return a batch size up to `limit` that fits into memory, found by halving.
+
+        Decoding in tiles is the last resort, because it changes the image where tiles meet.
         """
-        noise = torch.from_numpy(normal(job.seed, "render", 0, 0, self._latents))
-        step_noise = torch.Generator().manual_seed(int(generator(job.seed, "render", 1, 0).integers(2**63)))
-        is_guided = self._render.guidance_scale > 1
-        pixels = self._pipeline(
-            prompt_embeds=self._encode(job.text),
-            negative_prompt_embeds=self._encode(self._render.negative_prompt) if is_guided else None,
-            height=self._latents[2] * self._factor,
-            width=self._latents[3] * self._factor,
-            latents=noise.to(self._pipeline.device, self._pipeline.unet.dtype),
-            generator=step_noise,
-            num_inference_steps=self._render.steps,
-            guidance_scale=self._render.guidance_scale,
-            output_type="np",
-        ).images
-        if not np.isfinite(pixels).all():
-            raise UserError(f"{job.file} contains NaN or Inf; set `render.precision: fp32` or train again.")
-        return self._pipeline.numpy_to_pil(pixels)[0]
+        size = balanced(len(jobs), limit)
+        while not self._fits(jobs[:size]):
+            if size > 1:
+                size = balanced(len(jobs), (size + 1) // 2)
+            elif not self._pipeline.vae.use_tiling:
+                self._pipeline.vae.enable_tiling()
+            else:
+                raise UserError(
+                    "not one image fits into memory; lower `render.height` and `render.width`, set `render.precision: "
+                    "fp16`, or raise `runtime.memory_gib`."
+                )
+        return size
 
-    def _encode(self, text: str) -> torch.Tensor:
-        """Return the embeddings of a prompt (1 L D). Raises UserError if truncation cuts the placeholder token."""
-        if text not in self._prompt_embeds:
-            self._check_length(text)
-            self._prompt_embeds[text], _ = self._pipeline.encode_prompt(text, self._pipeline.device, 1, False)
-        return self._prompt_embeds[text]
+    def _fits(self, jobs: list[Job]) -> bool:
+        """Call the UNet, which captures its graph, and the VAE once. On a CPU no exception could be caught."""
+        if self._device.type == "cpu":
+            return True
+        try:
+            latents = self._noise(jobs)
+            timesteps = torch.zeros(self._guided(latents).shape[:1], device=self._device)
+            self._predict(self._guided(latents), timesteps, self._prompt_embeds(jobs))
+            self._decode(latents)
+            if self._device.type == "cuda":
+                torch.cuda.synchronize()
+            return True
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+        # Outside the handler, because its traceback keeps the tensors alive.
+        if isinstance(self._predict, GraphedFunction):
+            self._predict.reset()
+            torch.cuda.empty_cache()
+        return False
 
-    def _check_length(self, text: str) -> None:
-        if self._placeholder not in text:
-            return
-        tokenizer = self._pipeline.tokenizer
-        expanded = self._pipeline.maybe_convert_prompt(text, tokenizer)
-        ids = tokenizer(expanded, truncation=True, max_length=tokenizer.model_max_length).input_ids
-        tokens = [token for token in tokenizer.added_tokens_encoder if token.startswith(self._placeholder)]
-        if not set(tokenizer.convert_tokens_to_ids(tokens)) <= set(ids):
-            raise UserError(
-                f"the prompt {text!r} has no room for {self._placeholder} within {tokenizer.model_max_length} tokens; "
-                "move {} closer to the start."
-            )
+    def _sample_images(self, jobs: list[Job]) -> list[Image.Image]:
+        images = self._decode(self._sample(jobs))
+        for job, is_finite in zip(jobs, images.isfinite().flatten(1).all(1).tolist(), strict=True):
+            if not is_finite:
+                raise UserError(f"{job.file} contains NaN or Inf; set `render.precision: fp32` or train again.")
+        pixels = ((images * 0.5 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
+        return [Image.fromarray(array) for array in pixels.permute(0, 2, 3, 1).cpu().numpy()]
+
+    def _sample(self, jobs: list[Job]) -> torch.Tensor:
+        """Return the latents of jobs (B c h w): the loop of StableDiffusionPipeline with the same arithmetic.
+
+        The scheduler's timesteps stay on the CPU. The pipeline's are on the GPU, and every step waits for them.
+        """
+        scheduler, scale = self._pipeline.scheduler, self._render.guidance_scale
+        scheduler.set_timesteps(self._render.steps)
+        options = self._pipeline.prepare_extra_step_kwargs([_step_noise(job) for job in jobs], 0.0)
+        embeds, latents = self._prompt_embeds(jobs), self._noise(jobs) * scheduler.init_noise_sigma
+        for timestep, on_device in zip(scheduler.timesteps, scheduler.timesteps.to(self._device), strict=True):
+            inputs = scheduler.scale_model_input(self._guided(latents), timestep)
+            (predicted,) = self._predict(inputs, on_device.expand(len(inputs)), embeds)
+            if self._is_guided:
+                unconditional, conditional = predicted.chunk(2)
+                predicted = unconditional + scale * (conditional - unconditional)
+            latents = scheduler.step(predicted, timestep, latents, **options, return_dict=False)[0]
+        return latents
+
+    def _call_unet(self, latents: torch.Tensor, timesteps: torch.Tensor, prompt_embeds: torch.Tensor) -> Tensors:
+        return self._unet(latents, timesteps, prompt_embeds, return_dict=False)
+
+    def _guided(self, latents: torch.Tensor) -> torch.Tensor:
+        """Return latents (B c h w) for the UNet (G x B c h w)."""
+        return torch.cat([latents, latents]) if self._is_guided else latents
+
+    def _prompt_embeds(self, jobs: list[Job]) -> torch.Tensor:
+        """Return prompt embeddings (G x B W x L D), those of the negative prompt first."""
+        windows = self._windows(jobs[0])
+        negative = [self._render.negative_prompt] * len(jobs) if self._is_guided else []
+        return torch.stack([self._prompts.encode(text, windows) for text in [*negative, *(job.text for job in jobs)]])
+
+    def _noise(self, jobs: list[Job]) -> torch.Tensor:
+        """Return the initial noise (B c h w). It depends on the seed alone, and is the same for all subjects."""
+        noise = [torch.from_numpy(normal(job.seed, "render", 0, 0, self._latents)) for job in jobs]
+        return torch.stack(noise).to(self._device, self._dtype)
+
+    def _decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """Decode latents (B c h w) to images (B 3 H W) in about [-1, 1], float32."""
+        vae = self._pipeline.vae
+        parts = (latents / vae.config.scaling_factor).split(max(1, DECODED_PIXELS // (self.size[0] * self.size[1])))
+        return torch.cat([vae.decode(part, return_dict=False)[0].float() for part in parts])
+
+
+def balanced(count: int, limit: int) -> int:
+    """Return the size of as few batches as possible of at most `limit`, all nearly equal."""
+    batches = -(-count // limit)
+    return -(-count // batches)
+
+
+def _step_noise(job: Job) -> torch.Generator:
+    """Return the generator of the noise that some schedulers add between steps; it depends on the seed alone, too."""
+    return torch.Generator().manual_seed(int(generator(job.seed, "render", 1, 0).integers(2**63)))

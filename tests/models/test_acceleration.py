@@ -39,7 +39,7 @@ def test_fused_kernels_and_compilation_exclude_each_other(
 )
 def test_kernels_that_cannot_run_give_a_warning(backbone: StableDiffusion, runtime: dict, start: str, end: str):
     """No xformers is installed, or it has no kernel for half precision on a CPU."""
-    backbone.dtype = torch.float16
+    backbone.denoiser.half()
     before = [type(module) for module in backbone.denoiser.modules()]
     (warning,) = apply_kernels(backbone, Runtime(**runtime), 100)
     assert warning.startswith(start)

@@ -6,9 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from stages.common.runtime import Runtime
 from stages.models.params import Concept, Model
-from stages.rendering.jobs import RenderInputs
+from stages.rendering.jobs import Job, RenderInputs
 from stages.rendering.params import Render
 from stages.rendering.sampling import ImageSampler
 from tests.outs import write_embedding
@@ -17,6 +19,12 @@ from tests.tiny import WIDTH, tiny_model
 CONCEPT = Concept(placeholder_token="<critter>", initializer_token="dragon")
 FAST = {"prompts": {"plain": "a {}", "both": "{} and {} at night"}, "seeds": [7, 0], "steps": 3, "guidance_scale": 4.0}
 VECTORS = np.random.default_rng(0).standard_normal((1, WIDTH))
+
+
+def render(sampler: ImageSampler, *jobs: Job) -> list[Image.Image]:
+    """Return the images of jobs, in their order."""
+    images = {job: image for batch in sampler.batches(list(jobs)) for job, image in batch}
+    return [images[job] for job in jobs]
 
 
 @pytest.fixture(scope="session")
@@ -29,6 +37,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def open_sampler(model: Path, tmp_path: Path) -> Callable[..., ImageSampler]:
     def open_with(vectors: np.ndarray = VECTORS, **changed: object) -> ImageSampler:
         embedding = write_embedding(tmp_path / "embedding.safetensors", vectors)
-        return ImageSampler(RenderInputs(Model(base=str(model)), CONCEPT, Render(**FAST | changed), embedding), "cpu")
+        inputs = RenderInputs(Model(base=str(model)), CONCEPT, Render(**FAST | changed), embedding)
+        return ImageSampler(inputs, Runtime(), torch.device("cpu"))
 
     return open_with

@@ -19,11 +19,25 @@ def test_jobs_are_prompts_by_subjects_by_seeds():
     assert [row["file"] for row in inputs.index()["cells"]] == [job.file for job in jobs]
 
 
+def test_more_subjects_are_plain_text_and_embeddings():
+    files = {"early": "snapshots/early.safetensors", "Cat": "a Cat"}
+    inputs = RenderInputs(Model(), CONCEPT, Render(**FAST, subjects=files, negative_prompt="<EARLY>"), Path("e"))
+    assert inputs.tokens() == {"word": "<critter>", "initializer": "dragon", "early": "<early>", "Cat": "a Cat"}
+    assert inputs.embeddings() == {"<critter>": Path("e"), "<early>": Path("snapshots/early.safetensors")}
+    jobs = {job.file: job for job in inputs.jobs()}
+    assert len(jobs) == 2 * 4 * 2
+    assert jobs["both/Cat-0.png"].text == "a Cat and a Cat at night"
+    assert set(inputs.embeddings_in(jobs["plain/word-0.png"])) == {"<critter>", "<early>"}
+    assert set(inputs.embeddings_in(jobs["plain/Cat-0.png"])) == {"<early>"}, "it is in the negative prompt"
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
         ({"prompts": {"x": "no slot"}}, "has no {}"),
         ({"prompts": {"../x": "a {}"}}, "becomes a folder"),
+        ({"subjects": {"../x": "cat"}}, "becomes a file name"),
+        ({"subjects": {"word": "cat"}}, "stands for a token of `concept`"),
         ({"seeds": [1, 1]}, "twice"),
         ({"seeds": [2**32]}, "less than"),
         ({"height": 33}, "multiple of 8"),

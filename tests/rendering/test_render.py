@@ -15,6 +15,7 @@ from diffusers import StableDiffusionPipeline
 from PIL import Image
 
 from stages import render
+from stages.common.files import sha256
 from stages.models.noise import normal
 from tests.closure import ROOT
 from tests.outs import write_curated, write_embedding
@@ -80,15 +81,56 @@ def test_render_equals_diffusers():
 
 
 def test_new_prompt_renders_only_its_own_jobs():
+    configure(seeds=[0, 1, 2])
     first, before = run(), cached()
-    configure(prompts={"new": "{} in the snow", **PROMPTS})
+    assert len(before) == 12
+    configure(prompts={"new": "{} in the snow", **PROMPTS}, seeds=[0, 1, 2])
     changed = {name for name, content in run().items() if first.get(name) != content and "/new/" not in name}
     assert changed == {"data/grid.png", "data/renders/index.json"}
     assert before.items() <= cached().items()
-    assert len(cached()) == len(before) + 4
-    configure()
+    assert len(cached()) == len(before) + 6
+    configure(seeds=[0, 1, 2])
     run()
     assert cached() == before, "renders that a run does not use are removed"
+
+
+def test_more_subjects_render_only_their_own_jobs():
+    write_embedding(Path("early.safetensors"), np.ones((1, WIDTH)))
+    first, before = run(), cached()
+    configure(subjects={"cat": "cat", "early": "early.safetensors"})
+    outs = run()
+    assert before.items() <= cached().items()
+    assert len(cached()) == len(before) + 8
+    assert {name for name in outs if first.get(name) == outs[name]} == {name for name in first if "-" in name}
+    assert Image.open("data/renders/plain/cat-0.png").text["parameters"].startswith("a cat\n")
+    configure(subjects={"early": "late.safetensors"})
+    with pytest.raises(SystemExit, match=r"late.safetensors does not exist; correct `render.subjects.early`"):
+        render.main()
+
+
+def test_png_says_how_it_was_rendered():
+    configure(negative_prompt="red, blue")
+    run()
+    texts = {subject: Image.open(f"data/renders/night/{subject}-1.png").text for subject in ("word", "initializer")}
+    common = (
+        "Negative prompt: red, blue\nSteps: 2, Sampler: DDIM, CFG scale: 2.0, Seed: 1, Size: 32x32, "
+        "Model: starter/model, Precision: fp32"
+    )
+    embedding = f'TI hashes: "<critter>: {sha256(EMBEDDING)[:12]}"'
+    assert texts["word"] == {"parameters": f"a <critter> at night\n{common}, {embedding}"}
+    assert texts["initializer"] == {"parameters": f"a dragon at night\n{common}"}
+
+
+def test_processes_share_the_jobs():
+    expected = run()
+    for path in [*cached(), *Path("data/renders").rglob("*.png")]:
+        path.unlink()
+    options = "--cpu --num_machines 1 --num_processes 2 --mixed_precision no --dynamo_backend no -m stages.render"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "accelerate.commands.launch", *options.split()]
+    subprocess.run(command, env=environment, check=True, capture_output=True)
+    outs = [Path("data/grid.png"), *Path("data/renders").rglob("*.*")]
+    assert {str(file): file.read_bytes() for file in outs} == expected
 
 
 def test_new_embedding_renders_only_the_placeholder_token():
