@@ -4,24 +4,26 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveInt, field_validator
 
-from stages.common.schema import Section
+from stages.common.schema import Section, Text
 
 
 class Render(Section):
     """Prompts x (placeholder token, initializer token) x seeds."""
 
-    prompts: dict[str, str] = Field(min_length=1, description="Prompts by name; {} stands for the token.")
+    prompts: dict[str, Text] = Field(
+        min_length=1, max_length=1000, description="Prompts by name; {} stands for the token."
+    )
     seeds: list[Annotated[int, Field(ge=0, lt=2**32)]] = Field(
-        min_length=1, description="One image each; both tokens start from the same noise."
+        min_length=1, max_length=1000, description="One image each; both tokens start from the same noise."
     )
     steps: PositiveInt = Field(50, le=1000, description="Denoising steps.")
     guidance_scale: NonNegativeFloat = Field(
-        7.5, description="Classifier-free guidance (Ho and Salimans 2022); 1: none."
+        7.5, le=1000, description="Classifier-free guidance (Ho and Salimans 2022); 1: none."
     )
     scheduler: Literal["ddim", "ddpm", "dpm++", "euler", "euler_a", "lms", "pndm", "unipc"] | None = Field(
         None, description="Scheduler of diffusers; null: the base model's own."
     )
-    negative_prompt: str = Field("", description="What the images should not show.")
+    negative_prompt: Text = Field("", description="What the images should not show.")
     precision: Literal["fp32", "fp16", "bf16"] = Field(
         "fp32", description="Data type of the model; fp16 halves the memory that a GPU needs."
     )
