@@ -10,7 +10,7 @@ from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from stages.common.pretrained import check_tokenizer, loading
-from stages.models.loading import load_part
+from stages.models.loading import load_config, load_part
 from stages.models.params import Model
 
 PREDICTIONS = ("epsilon", "v_prediction", "sample")
@@ -32,13 +32,11 @@ def load_components(model: Model, dtype: torch.dtype, vae_dtype: torch.dtype) ->
     """Return the parts of a base model. Raises UserError if one cannot be loaded, or does not fit the others."""
     components = Components(
         tokenizer=load_part(CLIPTokenizer, model, "tokenizer"),
-        scheduler=load_part(DDPMScheduler, model, "scheduler"),
+        scheduler=_load_scheduler(model),
         text_encoder=load_part(CLIPTextModel, model, "text_encoder", dtype),
         vae=load_part(AutoencoderKL, model, "vae", vae_dtype),
         unet=load_part(UNet2DConditionModel, model, "unet", dtype),
     )
-    with loading(model.base, "model.base", "scheduler"):
-        _check_schedule(components.scheduler)
     with loading(model.base, "model.base", "tokenizer"):
         tokenizer = components.tokenizer
         check_tokenizer(tokenizer, components.text_encoder.get_input_embeddings())
@@ -52,12 +50,16 @@ def load_components(model: Model, dtype: torch.dtype, vae_dtype: torch.dtype) ->
     return components
 
 
-def _check_schedule(scheduler: DDPMScheduler) -> None:
-    prediction, alphas = scheduler.config.prediction_type, scheduler.alphas_cumprod
-    if prediction not in PREDICTIONS:
-        raise ValueError(f"prediction_type is {prediction!r}, not one of {', '.join(PREDICTIONS)}")
-    if not ((alphas >= 0) & (alphas < 1)).all() or (alphas.diff() > 0).any():
-        raise ValueError("the betas are no noise schedule")
+def _load_scheduler(model: Model) -> DDPMScheduler:
+    config = load_config(DDPMScheduler, model, "scheduler")
+    with loading(model.base, "model.base", "scheduler"):
+        scheduler = DDPMScheduler.from_config(config)
+        prediction, alphas = scheduler.config.prediction_type, scheduler.alphas_cumprod
+        if prediction not in PREDICTIONS:
+            raise ValueError(f"prediction_type is {prediction!r}, not one of {', '.join(PREDICTIONS)}")
+        if not ((alphas >= 0) & (alphas < 1)).all() or (alphas.diff() > 0).any():
+            raise ValueError("the betas are no noise schedule")
+    return scheduler
 
 
 @torch.no_grad()

@@ -3,7 +3,6 @@
 import json
 import os
 import random
-import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -18,11 +17,10 @@ from stages.models.params import Concept, Model
 from stages.rendering.jobs import RenderInputs
 from stages.rendering.params import Render
 from stages.rendering.sampling import ImageSampler
-from stages.scoring.encoders import Clip, Dino
 from tests.hostile.bounds import accepted
 from tests.models.test_stable_diffusion import copy_part
 from tests.outs import write_embedding
-from tests.tiny import WIDTH, tiny_clip, tiny_model
+from tests.tiny import WIDTH, tiny_model
 
 CONCEPT = Concept(placeholder_token="<\U0001f409>", initializer_token="dragon")
 RENDER = Render(prompts={"plain": "a {}"}, seeds=[0], steps=1, guidance_scale=1.0)
