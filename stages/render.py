@@ -4,10 +4,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from stages import UserError
 from stages.common.files import folder_atomic, png_bytes, write_atomic, write_json
 from stages.common.locks import lock
-from stages.common.outs import read_image, read_json
+from stages.common.outs import CuratedIndex, read_embedding, read_image, read_json
 from stages.common.params import load
 from stages.common.stage import stage
 from stages.models.device import configure_torch
@@ -25,11 +24,10 @@ RENDERS, GRID, SCRATCH = Path("data/renders"), Path("data/grid.png"), Path(".scr
 def main() -> str:
     """Write data/renders and data/grid.png."""
     params = load("render", "model", "concept", "runtime")
-    if not EMBEDDING.is_file():
-        raise UserError(f"{EMBEDDING} does not exist; run `dvc repro train`.")
+    read_embedding(EMBEDDING)
     model = resolve(params.model)
     inputs = RenderInputs(model, params.concept, params.render, EMBEDDING)
-    training = [CURATED / row["file"] for row in read_json(CURATED / "index.json", "curate")["train"]]
+    curated = read_json(CURATED / "index.json", "curate", CuratedIndex)
     with lock(SCRATCH, "rendering"):
         cache = RenderCache(SCRATCH, inputs)
         if missing := cache.missing():
@@ -41,7 +39,7 @@ def main() -> str:
                 write_atomic(folder / job.file, path.read_bytes())
             write_json(folder / "index.json", inputs.index())
         images = {job: read_image(path, "render") for job, path in cache.paths.items()}
-        grid = draw_grid(inputs, images, [read_image(path, "curate") for path in training])
+        grid = draw_grid(inputs, images, [read_image(CURATED / row["file"], "curate") for row in curated["train"]])
         write_atomic(GRID, png_bytes(grid))
         cache.prune()
     return f"{len(images)} images in {RENDERS}; grid in {GRID}"

@@ -14,6 +14,7 @@ from diffusers.utils.logging import disable_progress_bar  # noqa: E402
 from safetensors import SafetensorError  # noqa: E402
 
 from stages import UserError  # noqa: E402
+from stages.common.outs import read_embedding  # noqa: E402
 from stages.common.pretrained import loading  # noqa: E402
 from stages.models.components import load_components  # noqa: E402
 from stages.models.loading import family, load_config  # noqa: E402
@@ -91,6 +92,7 @@ def add_embedding(pipeline: StableDiffusionPipeline, placeholder: str, embedding
     """
     if placeholder in pipeline.tokenizer.get_vocab():
         raise UserError(f"`concept.placeholder_token` {placeholder} is a token of this model; choose another.")
+    read_embedding(embedding)
     try:
         pipeline.load_textual_inversion(str(embedding), token=placeholder, use_safetensors=True)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:

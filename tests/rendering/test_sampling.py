@@ -52,4 +52,4 @@ def test_all_vectors_must_fit_into_the_prompt(open_sampler: Callable):
 
 def test_nan_is_refused(open_sampler: Callable):
     with pytest.raises(UserError, match=r"plain/word-7.png contains NaN or Inf; set `render.precision: fp32`"):
-        open_sampler(np.full((1, WIDTH), np.nan))(job())
+        open_sampler(np.full((1, WIDTH), 3e38))(job())
