@@ -36,7 +36,10 @@ def load_model(kind: type, source: str, **options: Any) -> Any:
     from transformers import PreTrainedConfig
 
     where = {name: value for name, value in options.items() if name in ("subfolder", "revision")}
-    check_config(PreTrainedConfig.get_config_dict(source, **where)[0])  # of diffusers' models, too
+    config, _ = PreTrainedConfig.get_config_dict(source, **where)  # works for diffusers' models, too
+    if not config.keys() & {"model_type", "_class_name"}:
+        raise ValueError("config.json is missing, or names no model")
+    check_config(config)
     model, info = kind.from_pretrained(source, use_safetensors=True, output_loading_info=True, **options)
     if info["missing_keys"]:
         raise ValueError(f"the weight {sorted(info['missing_keys'])[0]} is missing")

@@ -28,6 +28,7 @@ KINDS = [
     (TrainMetrics, TRAIN | {"stopped_early": False}),
     (Metrics, METRICS),
 ]
+SEEDS = 12
 JUNK = [None, [], {}, "x", [[]], [None], {"file": 1}, float("nan"), "1e999", [{}]]
 BYTES = [b"", b"{}", b"[]", b"null", b"1", b'"x"', b"{", b"\xff\xfe", b"[" * 100_000, b"\0" * 99, b"9" * 5000]
 TABLES = [b"", b"\n", b"step,loss\n", b"step,loss\n1\n", b"step,loss\n1,2,3\n", b"step,loss\n1,x\n",
@@ -80,7 +81,7 @@ def test_json_without_its_fields(kind: type, value: dict, tmp_path: Path):
         path.write_bytes(content)
         assert not accepted(lambda: read_json(path, "train", kind)), content[:20]
     refused = 0
-    for seed in range(12):
+    for seed in range(SEEDS):
         path.write_text(json.dumps(change(value, seed)))
         refused += not accepted(lambda: read_json(path, "train", kind))
     assert refused > 6  # the others are fields that this reader does not use

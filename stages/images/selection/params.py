@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, PositiveInt
 
-from stages.common.schema import Line, Section
+from stages.common.schema import Section, Text
 
 
 class Curate(Section):
@@ -21,9 +21,9 @@ class Curate(Section):
     diversity: float = Field(
         0.5, ge=0, le=1, description="Weight of the difference from the images already chosen; 0: quality alone."
     )
-    include: list[Line] = Field(
+    include: list[Text] = Field(
         default_factory=list, description="Images to choose whatever their score: file name, start of a hash, or glob."
     )
-    exclude: list[Line] = Field(
+    exclude: list[Text] = Field(
         default_factory=list, description="Images never to choose: file name, start of a hash, or glob."
     )
