@@ -46,6 +46,8 @@ def load_model(kind: type, source: str, **options: Any) -> Any:
     for name, weight in model.named_parameters():
         if weight.is_meta or not weight.detach().sum(dtype=torch.float32).isfinite():
             raise ValueError(f"the weight {name} is missing, or contains NaN or Inf")
+    if not any(weight.any() for weight in model.parameters()):
+        raise ValueError("all weights are zero")
     return model.eval()
 
 

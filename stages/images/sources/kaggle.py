@@ -3,7 +3,6 @@
 import contextlib
 import functools
 import io
-from collections.abc import Iterator
 from pathlib import Path
 
 import requests
@@ -11,6 +10,7 @@ from kagglesdk.datasets.services.dataset_api_service import DatasetApiClient
 from kagglesdk.datasets.types.dataset_api_service import ApiDownloadDatasetRequest, ApiGetDatasetRequest
 
 from stages import UserError
+from stages.common.deadline import deadline
 from stages.images.sources import transfer
 from stages.images.sources.params import Kaggle
 
@@ -53,20 +53,14 @@ class _Remote:
 
     def locate(self) -> tuple[str, dict[str, str | None]]:
         """Return the address of the archive, which expires, and the headers to request it with."""
-        with _reading(), transfer.deadline():
-            request = ApiDownloadDatasetRequest.from_dict(self.query | {"datasetVersionNumber": self.info["version"]})
-            with self.api.download_dataset(request) as response:
-                authorization = response.request.headers.get("Authorization")  # None at another host
-                return response.url, {"Authorization": authorization, "Accept-Encoding": "identity"}
-
-
-@contextlib.contextmanager
-def _reading() -> Iterator[None]:
-    """Raise UserError for answers that Kaggle's client cannot read: its errors are of almost every class."""
-    try:
-        yield
-    except (UserError, requests.ConnectionError, requests.HTTPError, requests.Timeout):
-        raise
-    except (Exception, SystemExit) as error:
-        action = f"check that no login page of the network opens instead of {SITE}, then the credentials"
-        raise UserError(f"Kaggle's answer cannot be read ({type(error).__name__}); {action}.") from None
+        try:
+            with deadline(transfer.ANSWER_S):
+                query = self.query | {"datasetVersionNumber": self.info["version"]}
+                with self.api.download_dataset(ApiDownloadDatasetRequest.from_dict(query)) as response:
+                    authorization = response.request.headers.get("Authorization")  # None at another host
+                    return response.url, {"Authorization": authorization, "Accept-Encoding": "identity"}
+        except (UserError, TimeoutError, requests.ConnectionError, requests.HTTPError):
+            raise
+        except (Exception, SystemExit) as error:  # Kaggle's client raises almost any error on another's answer.
+            action = f"check that no login page of the network opens instead of {SITE}, then the credentials"
+            raise UserError(f"Kaggle's answer cannot be read ({type(error).__name__}); {action}.") from None

@@ -2,9 +2,8 @@
 
 import contextlib
 import shutil
-import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import requests
@@ -13,6 +12,7 @@ from urllib3.exceptions import HTTPError, InvalidHeader
 from urllib3.util import Retry
 
 from stages import UserError
+from stages.common.deadline import deadline
 from stages.common.files import write_atomic
 
 RETRIES = 5  # in a row without progress
@@ -37,7 +37,7 @@ def download(
     while True:
         try:
             return _request(*locate(), target, max_bytes)
-        except (requests.RequestException, HTTPError, ValueError) as error:  # ValueError: a header
+        except (requests.RequestException, HTTPError, TimeoutError, ValueError) as error:  # ValueError: a header
             size, response = target.stat().st_size, getattr(error, "response", None)
             failures = 1 if size > farthest else failures + 1
             farthest, wait = max(size, farthest), 2.0 ** (failures - 1)
@@ -56,22 +56,6 @@ def download(
             time.sleep(wait)
 
 
-@contextlib.contextmanager
-def deadline() -> Iterator[None]:
-    """Raise requests.Timeout after ANSWER_S: other timeouts are for the next byte, and Kaggle's client sets none."""
-
-    def expire(*_: object) -> None:
-        raise requests.Timeout
-
-    previous = signal.signal(signal.SIGALRM, expire)
-    signal.setitimer(signal.ITIMER_REAL, ANSWER_S, ANSWER_S)  # again, if a client catches the first
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, previous)
-
-
 def _request(address: str, headers: dict[str, str], target: Path, max_bytes: float) -> None:
     """Request the missing bytes and append what arrives, or raise an error of requests or urllib3."""
     marker = target.with_suffix(".version")
@@ -79,7 +63,7 @@ def _request(address: str, headers: dict[str, str], target: Path, max_bytes: flo
     start = target.stat().st_size if version else 0
     if start:
         headers = headers | {"Range": f"bytes={start}-", "If-Range": version}
-    with deadline():
+    with deadline(ANSWER_S):
         response = requests.get(address, headers=headers, stream=True, timeout=TIMEOUT_S)
     with response:
         span = response.headers.get("Content-Range", "")
@@ -98,15 +82,13 @@ def _request(address: str, headers: dict[str, str], target: Path, max_bytes: flo
                 write_atomic(marker, new_version)
                 start = 0
         rest = int(response.headers.get("Content-Length", 0))
-        if start + rest > max_bytes:
-            raise UserError(f"the download has more than {max_bytes / 2**30:.2g} GiB (dataset.max_gib).")
         if rest > shutil.disk_usage(target.parent).free:
             raise UserError(f"{target.parent} needs {rest / 2**30:.1f} GiB of free space; make room and run again.")
         with target.open("ab") as file, tqdm.wrapattr(file, "write", start + rest, initial=start, disable=None) as out:
             begin = time.monotonic()
             while piece := response.raw.read1(1 << 18):  # read() would lose the bytes before a cut
                 out.write(piece)
-                if file.tell() > max_bytes:
+                if max(file.tell(), start + rest) > max_bytes:
                     raise UserError(f"the download has more than {max_bytes / 2**30:.2g} GiB (dataset.max_gib).")
                 if time.monotonic() - begin > GRACE_S + (file.tell() - start) / SLOWEST:
                     raise UserError(f"the server sends less than {SLOWEST} bytes per second; run again to resume.")
