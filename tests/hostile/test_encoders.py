@@ -53,7 +53,10 @@ def test_clip_as_dino_is_refused(clip: Path):
 
 @pytest.mark.parametrize("kind", [Clip, Dino])
 @pytest.mark.parametrize("model_type", ["trap", "clip", "dinov2"])
-def test_code_of_a_folder_is_never_run(kind: type, model_type: str, clip: Path, tmp_path: Path):
+def test_code_of_a_folder_is_never_run(
+    kind: type, model_type: str, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("builtins.input", lambda *_: "y")  # the libraries ask in a terminal
     (clip / "code.py").write_text(CODE.format(str(tmp_path / "canary")))
     auto = dict.fromkeys(("AutoConfig", "AutoModel", "AutoImageProcessor", "AutoTokenizer"), "code.Trap")
     for file in ("config.json", "preprocessor_config.json", "tokenizer_config.json"):
