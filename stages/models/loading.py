@@ -50,6 +50,8 @@ def load_config(kind: type, model: Model, part: str) -> dict:
     """Return a part's configuration as it is written in its file, the name of its class included."""
     with loading(model.base, "model.base", part):
         config = kind.load_config(model.base, subfolder=part, revision=model.revision)
+        if not isinstance(config, dict):  # from_config takes a text for the name of a model
+            raise ValueError("its config is no mapping")
         check_config(config, largest=MAX_TIMESTEPS)
         return config
 
