@@ -20,6 +20,9 @@ HEAD = """# params.yaml, field by field
 Generated from the schemas by `python docs/reference.py > docs/params.md`; a test compares the two. An unknown key or an
 invalid value fails before any stage runs.
 
+The file needs every section but `runtime`, because DVC refuses a file without a section that a stage tracks; write
+`report: {}` to take the defaults of a section.
+
 A stage tracks the sections that it reads: a change reruns these stages and the stages after them. `runtime` changes
 speed and memory; results stay the same up to rounding, and no stage tracks it.
 """

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from stages.common.files import write_atomic, write_json
-from stages.common.outs import read_image, read_json
+from stages.common.outs import CuratedIndex, RendersIndex, read_image, read_json
 from stages.common.params import load
 from stages.common.stage import stage
 from stages.models.device import configure_torch
@@ -21,8 +21,8 @@ def main() -> str:
     """Write data/metrics.json and data/scores.csv."""
     params = load("evaluate", "runtime")
     clip, dino = open_encoders(params.evaluate, configure_torch(params.runtime))
-    renders = read_json(RENDERS / "index.json", "render")["cells"]
-    curated = read_json(CURATED / "index.json", "curate")
+    renders = read_json(RENDERS / "index.json", "render", RendersIndex)["cells"]
+    curated = read_json(CURATED / "index.json", "curate", CuratedIndex)
     images = ImageSets(
         index=pd.DataFrame(renders),
         renders=[read_image(RENDERS / row["file"], "render") for row in renders],

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from stages import UserError
 from stages.common.files import folder_atomic, png_bytes, write_atomic, write_json
 from stages.common.locks import lock
-from stages.common.outs import read_image, read_json
+from stages.common.outs import CuratedIndex, read_embedding, read_image, read_json
 from stages.common.params import load
 from stages.common.runtime import Runtime
 from stages.common.stage import stage
@@ -36,7 +36,7 @@ def main() -> str:
     rank, count = processes.process_index, processes.num_processes
     device = configure_torch(params.runtime, processes=count, local_rank=processes.local_process_index)
     inputs = _resolve_inputs(params, device)
-    training = [CURATED / row["file"] for row in read_json(CURATED / "index.json", "curate")["train"]]
+    training = [CURATED / row["file"] for row in read_json(CURATED / "index.json", "curate", CuratedIndex)["train"]]
     with contextlib.ExitStack() as stack:
         if rank == 0:
             stack.enter_context(lock(SCRATCH, "rendering"))
@@ -56,9 +56,9 @@ def _resolve_inputs(params: SimpleNamespace, device: torch.device) -> RenderInpu
     render = params.render.model_copy(update={"precision": choose_precision(params.render, model, device)})
     inputs = RenderInputs(model, params.concept, render, EMBEDDING)
     for token, file in inputs.embeddings().items():
-        if not file.is_file():
-            advice = "run `dvc repro train`" if file == EMBEDDING else f"correct `render.subjects.{token[1:-1]}`"
-            raise UserError(f"{file} does not exist; {advice}.")
+        if file != EMBEDDING and not file.is_file():
+            raise UserError(f"{file} does not exist; correct `render.subjects.{token[1:-1]}`.")
+        read_embedding(file)
     return inputs
 
 

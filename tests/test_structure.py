@@ -15,6 +15,7 @@ ROOMS = sorted(path.parent.name for path in (ROOT / "stages").glob("*/__init__.p
 # Modules that decide no byte of an out: they report, lock, validate, write files or track. No stage depends on them.
 PLUMBING = {
     Path("stages/__init__.py"),
+    Path("stages/common/deadline.py"),
     Path("stages/common/distributed.py"),
     Path("stages/common/files.py"),
     Path("stages/common/locks.py"),

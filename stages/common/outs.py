@@ -1,36 +1,105 @@
-"""Read the outs of earlier stages, or raise a UserError that names the stage to run again."""
+"""Read the outs of earlier stages, or raise a UserError that names the stage to run again.
 
+An out can have been changed by hand: every loader checks the fields that its readers use.
+"""
+
+import contextlib
 import csv
 import json
+import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
+from pydantic import BaseModel, Field, TypeAdapter, model_validator
+from safetensors import safe_open
 
 from stages import UserError
 
 
-def read_json(path: Path, stage: str) -> Any:
-    """Return the value of a JSON file that `stage` writes."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({error}); run `dvc repro {stage}`.") from None
+class File(BaseModel):
+    """An image of the folder that an index is in."""
+
+    file: str
 
 
-def read_csv(path: Path, stage: str) -> list[dict[str, str]]:
-    """Return the rows of a CSV file that `stage` writes."""
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            return list(csv.DictReader(file))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({error}); run `dvc repro {stage}`.") from None
+class CuratedIndex(BaseModel):
+    """data/curated/index.json."""
+
+    train: list[File] = Field(min_length=1)
+    holdout: list[File]
+
+
+class RenderedFile(File):
+    """A render: its prompt's name, its subject, its seed, and the prompt with the subject's token in it."""
+
+    prompt: str
+    subject: str
+    seed: int
+    text: str
+
+
+class RendersIndex(BaseModel):
+    """data/renders/index.json."""
+
+    renders: list[RenderedFile] = Field(alias="cells", min_length=1)
+
+    @model_validator(mode="after")
+    def _has_pairs(self) -> "RendersIndex":
+        word, initializer = (
+            sorted((row.prompt, row.seed) for row in self.renders if row.subject == subject)
+            for subject in ("word", "initializer")
+        )
+        if word != initializer:
+            raise ValueError("the renders of the two tokens are no pairs")
+        return self
+
+
+def read_json(path: Path, stage: str, kind: Any = dict) -> Any:
+    """Return the value of a JSON file that `stage` writes, and that has the fields of `kind`."""
+    with _reading(path, stage):
+        value = json.loads(path.read_text(encoding="utf-8"))
+        TypeAdapter(kind).validate_python(value)
+        return value
+
+
+def read_csv(path: Path, stage: str, columns: dict[str, type]) -> list[dict[str, Any]]:
+    """Return the rows, at least one, of a CSV file that `stage` writes; `columns` must be there, and are converted."""
+    with _reading(path, stage), path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+        if not rows or any(None in row or None in row.values() for row in rows):
+            raise ValueError("it has no rows, or not the same columns in all")
+        for row in rows:
+            row |= {name: kind(row[name]) for name, kind in columns.items()}
+            if any(isinstance(value, float) and not math.isfinite(value) for value in row.values()):
+                raise ValueError("it contains NaN or Inf")
+        return rows
 
 
 def read_image(path: Path, stage: str) -> Image.Image:
     """Return an image that `stage` writes, as RGB."""
+    with _reading(path, f"-f {stage}"), Image.open(path) as image:
+        return image.convert("RGB")
+
+
+def read_embedding(path: Path) -> tuple[np.ndarray, dict[str, str]]:
+    """Return the vectors (V D) of a learned_embeds.safetensors that train writes, and the metadata in its header."""
+    with _reading(path, "train"), safe_open(path, "numpy") as file:
+        (name,) = file.keys()
+        vectors = file.get_tensor(name)
+        if vectors.ndim != 2 or not vectors.size or not np.isfinite(vectors).all():
+            raise ValueError(f"an embedding of shape {vectors.shape}, or with NaN or Inf")
+        return vectors, file.metadata() or {}
+
+
+@contextlib.contextmanager
+def _reading(path: Path, stage: str) -> Iterator[None]:
     try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    except (OSError, ValueError, SyntaxError) as error:
-        raise UserError(f"{path} cannot be read as an image ({error}); run `dvc repro -f {stage}`.") from None
+        if path.exists() and not path.is_file():
+            raise ValueError("no file")
+        yield
+    except Exception as error:  # the readers of damaged files raise errors of almost every class
+        cause = " ".join(str(error).split())[:200] or type(error).__name__
+        raise UserError(f"{path} cannot be read ({cause}); run `dvc repro {stage}`.") from None

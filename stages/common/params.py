@@ -2,12 +2,13 @@
 
 import difflib
 import importlib
+import reprlib
 from collections.abc import Iterable
 from pathlib import Path
 from types import SimpleNamespace
 
 from pydantic import BaseModel, ValidationError
-from ruamel.yaml import YAML, YAMLError
+from ruamel.yaml import YAML
 
 from stages import UserError
 
@@ -25,6 +26,7 @@ SECTIONS = {
     "report": "stages.reporting.params:Report",
     "runtime": "stages.common.runtime:Runtime",
 }
+MAX_CHARACTERS = 10**6
 
 
 def load(*names: str, path: Path = Path("params.yaml")) -> SimpleNamespace:
@@ -36,24 +38,31 @@ def load(*names: str, path: Path = Path("params.yaml")) -> SimpleNamespace:
 def read(path: Path) -> dict:
     """Return the mapping in a YAML 1.2 file, parsed as DVC parses it (1e-5 is a number, no is a string)."""
     try:
-        value = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+        with path.open(encoding="utf-8") as file:
+            text = file.read(MAX_CHARACTERS + 1)
+        if len(text) > MAX_CHARACTERS:
+            raise ValueError(f"more than {MAX_CHARACTERS} characters")
+        value = YAML(typ="safe", pure=True).load(text)
     except FileNotFoundError:
         raise UserError(f"{path} does not exist; run from the root of the project.") from None
-    except (YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}; correct that line.") from None
+    except Exception as error:  # ruamel raises errors of almost every class for junk behind a tag.
+        cause = " ".join(str(error).split())[:300]
+        raise UserError(f"{path} is not valid YAML: {cause}; correct that line.") from None
     if not isinstance(value, dict):
         raise UserError(f"{path} has no sections; it needs {', '.join(SECTIONS)}.")
     return value
 
 
 def validate(values: dict, path: Path) -> dict[str, BaseModel]:
-    """Return every section, validated. A section that is left out takes its defaults, if all its fields have one."""
-    for name in values:
+    """Return every section, validated. DVC, too, refuses a file without a section that a stage tracks."""
+    for name in map(_key, values):
         if name not in SECTIONS:
             raise UserError(
                 f"{path}: unknown section `{name}`;{_suggestion(name, SECTIONS)} allowed: {', '.join(SECTIONS)}."
             )
-    return {name: _section(name, values.get(name) or {}, path) for name in SECTIONS}
+    for name in SECTIONS.keys() - {"runtime"} - values.keys():
+        raise UserError(f"{path} has no section `{name}`; write `{name}: {{}}` for its defaults.")
+    return {name: _section(name, {} if values.get(name) is None else values[name], path) for name in SECTIONS}
 
 
 def schema(name: str) -> type[BaseModel]:
@@ -71,18 +80,23 @@ def _section(name: str, value: object, path: Path) -> BaseModel:
 
 def _message(section: str, model: type[BaseModel], error: dict) -> str:
     """Return one of pydantic's errors as a sentence: which key, what is wrong, what is allowed."""
-    key = ".".join([section, *(str(part) for part in error["loc"] if not _is_union_branch(part))])
+    key = ".".join([section, *(_key(part) for part in error["loc"] if not _is_union_branch(part))])
     kind, value = error["type"], error.get("input")
     if kind == "extra_forbidden":
         allowed = _keys(model, error["loc"][:-1])
-        return f"unknown key `{key}`;{_suggestion(str(error['loc'][-1]), allowed)} allowed: {', '.join(allowed)}."
+        return f"unknown key `{key}`;{_suggestion(_key(error['loc'][-1]), allowed)} allowed: {', '.join(allowed)}."
     if kind == "missing":
         return f"`{key}` is missing; {_description(model, error['loc'])}"
     message = error["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
     if kind == "value_error" and len(error["loc"]) == 0:
         return f"`{key}`: {message}."
-    return f"`{key}` is {value!r}: {message}. {_description(model, error['loc'])}".rstrip()
+    return f"`{key}` is {reprlib.repr(value)}: {message}. {_description(model, error['loc'])}".rstrip()
+
+
+def _key(name: object) -> str:
+    """Return a key of the file as it is shown: short, and in one line."""
+    return name if isinstance(name, str) and name.isprintable() and len(name) < 100 else reprlib.repr(name)
 
 
 def _is_union_branch(part: object) -> bool:

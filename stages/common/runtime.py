@@ -3,7 +3,7 @@
 import os
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat
 
 from stages.common.schema import Section
 
@@ -17,7 +17,7 @@ class Runtime(Section):
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(
         "auto", description="Device of the models; auto: cuda or cpu."
     )
-    micro_batch: Auto | PositiveInt = Field(
+    micro_batch: Auto | Annotated[int, Field(gt=0, le=4096)] = Field(
         "auto",
         description="Samples computed at once; auto: the whole batch, halved while memory runs out. Renders: up to 16 "
         "at once on a GPU, one on a CPU.",
@@ -43,9 +43,11 @@ class Runtime(Section):
         description="CPU threads of a process with a model; auto: the cores, divided among the processes.",
     )
     checkpoint_seconds: NonNegativeFloat = Field(
-        5.0, description="Least time between two checkpoints of training, in seconds; 0: one at every step."
+        5.0, le=10**6, description="Least time between two checkpoints of training, in seconds; 0: one at every step."
     )
-    memory_gib: PositiveFloat | None = Field(None, description="Limit of the GPU memory, in GiB; null: all of it.")
+    memory_gib: PositiveFloat | None = Field(
+        None, le=10**4, description="Limit of the GPU memory, in GiB; null: all of it."
+    )
     deterministic: bool = Field(True, description="Only kernels that give the same bytes twice on the same device.")
     trackers: list[Literal["dvclive", "wandb"]] = Field(
         default_factory=lambda: ["dvclive"],

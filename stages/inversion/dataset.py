@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from stages import UserError
-from stages.common.outs import read_image, read_json
+from stages.common.outs import CuratedIndex, read_image, read_json
 from stages.inversion.captions import build_captions
 from stages.inversion.params import Train
 from stages.models.backbone import Backbone
@@ -42,11 +42,8 @@ class LatentCache:
 
 def curated_images(folder: Path) -> CuratedImages:
     """List the curated images, with the text files beside the training images."""
-    index = read_json(folder / "index.json", "curate")
-    try:
-        train, holdout = ([folder / row["file"] for row in index[part]] for part in ("train", "holdout"))
-    except (KeyError, TypeError) as error:
-        raise UserError(f"{folder}/index.json has no list of images ({error}); run `dvc repro -f curate`.") from None
+    index = read_json(folder / "index.json", "curate", CuratedIndex)
+    train, holdout = ([folder / row["file"] for row in index[part]] for part in ("train", "holdout"))
     files = [path.with_suffix(".txt") for path in train]
     return CuratedImages(train, [f.read_text(encoding="utf-8") if f.is_file() else None for f in files], holdout)
 

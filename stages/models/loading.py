@@ -7,9 +7,10 @@ from pathlib import Path
 import torch
 
 from stages import UserError
-from stages.common.pretrained import check_folder, load_model, loading
+from stages.common.pretrained import check_config, check_folder, load_model, loading
 from stages.models.params import Model
 
+MAX_TIMESTEPS = 10**5
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -48,7 +49,11 @@ def load_part(kind: type, model: Model, part: str, dtype: torch.dtype | None = N
 def load_config(kind: type, model: Model, part: str) -> dict:
     """Return a part's configuration as it is written in its file, the name of its class included."""
     with loading(model.base, "model.base", part):
-        return kind.load_config(model.base, subfolder=part, revision=model.revision)
+        config = kind.load_config(model.base, subfolder=part, revision=model.revision)
+        if not isinstance(config, dict):  # from_config takes a text for the name of a model
+            raise ValueError("its config is no mapping")
+        check_config(config, largest=MAX_TIMESTEPS)
+        return config
 
 
 def _index(model: Model) -> Path:

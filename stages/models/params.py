@@ -4,28 +4,28 @@ from typing import Literal
 
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
-from stages.common.schema import Section
+from stages.common.schema import Line, Section
 
 
 class Model(Section):
     """The base model. Only safetensors files are loaded."""
 
-    base: str = Field(
+    base: Line = Field(
         "starter/model", description="A folder in diffusers' layout, or a repository id on the Hugging Face hub."
     )
-    revision: str | None = Field(
+    revision: Line | None = Field(
         None, description="Branch, tag or commit on the hub; null: main. Resolved to a commit, which is recorded."
     )
-    variant: str | None = Field(None, description="Variant of the weight files, such as fp16; null: the plain files.")
+    variant: Line | None = Field(None, description="Variant of the weight files, such as fp16; null: the plain files.")
 
 
 class Concept(Section):
     """The concept to learn and the tokens that stand for it."""
 
-    placeholder_token: str = Field(
+    placeholder_token: Line = Field(
         description="The new token, as it is written in prompts; must be unknown to the tokenizer."
     )
-    initializer_token: str = Field(
+    initializer_token: Line = Field(
         description="A known token near the concept: the start of the embedding, and what results are compared with."
     )
     initialization: Literal["word", "phrase", "random", "search"] = Field(
@@ -41,17 +41,10 @@ class Concept(Section):
         1, le=64, description="Number of embedding vectors; each takes the place of one token in a prompt."
     )
 
-    @field_validator("placeholder_token", "initializer_token")
-    @classmethod
-    def _is_printable(cls, value: str) -> str:
-        if not value.isprintable():
-            raise ValueError("contains a line break or another character that cannot be printed")
-        return value
-
     @field_validator("placeholder_token")
     @classmethod
     def _has_no_spaces(cls, value: str) -> str:
-        if not value or any(c.isspace() for c in value):
+        if any(c.isspace() for c in value):
             raise ValueError("must be one word without spaces, such as <charizard>")
         if value == "__metadata__":
             raise ValueError("is reserved by the safetensors format")

@@ -7,16 +7,14 @@ from functools import partial
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from diffusers.utils.logging import disable_progress_bar
 from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
-from transformers import CLIPTextModel, CLIPTokenizer
 from transformers.utils import logging
 
 from stages import UserError
+from stages.models.components import load_components
 from stages.models.embedding import ExtendedEmbedding, placeholder_tokens
-from stages.models.loading import load_part
 from stages.models.params import Concept, Model
 from stages.models.schedule import NoiseSchedule
 
@@ -28,14 +26,12 @@ class StableDiffusion:
         self.device, self.dtype, self._concept = device, dtype, concept
         logging.disable_progress_bar()
         disable_progress_bar()
-        self._tokenizer = load_part(CLIPTokenizer, model, "tokenizer")
-        scheduler = load_part(DDPMScheduler, model, "scheduler")
+        components = load_components(model, dtype, vae_dtype=torch.float32)
+        self._tokenizer, scheduler, self._vae = components.tokenizer, components.scheduler, components.vae
         self.scheduler_config = dict(scheduler.config)
         self.schedule = NoiseSchedule(scheduler.alphas_cumprod.float(), scheduler.config.prediction_type).to(device)
-        self.text_encoder = load_part(CLIPTextModel, model, "text_encoder", dtype).to(device)
-        self._vae = load_part(AutoencoderKL, model, "vae", torch.float32)
-        unet = load_part(UNet2DConditionModel, model, "unet", dtype)
-        self.denoiser: torch.nn.Module = unet.to(device, memory_format=torch.channels_last)
+        self.text_encoder = components.text_encoder.to(device)
+        self.denoiser: torch.nn.Module = components.unet.to(device, memory_format=torch.channels_last)
         self._initializer_ids = self._check_initializer()
         self._tokens = placeholder_tokens(concept.placeholder_token, concept.vectors)
         self._check_placeholder()

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveInt, field_validator
 
-from stages.common.schema import Section
+from stages.common.schema import Section, Text
 
 
 def _check_name(name: str, use: str) -> None:
@@ -17,24 +17,26 @@ def _check_name(name: str, use: str) -> None:
 class Render(Section):
     """Prompts x (placeholder token, initializer token, `subjects`) x seeds."""
 
-    prompts: dict[str, str] = Field(min_length=1, description="Prompts by name; {} stands for the token.")
+    prompts: dict[str, Text] = Field(
+        min_length=1, max_length=1000, description="Prompts by name; {} stands for the token."
+    )
     seeds: list[Annotated[int, Field(ge=0, lt=2**32)]] = Field(
-        min_length=1, description="One image each; both tokens start from the same noise."
+        min_length=1, max_length=1000, description="One image each; both tokens start from the same noise."
     )
     steps: PositiveInt = Field(50, le=1000, description="Denoising steps.")
     guidance_scale: NonNegativeFloat = Field(
-        7.5, description="Classifier-free guidance (Ho and Salimans 2022); 1: none."
+        7.5, le=1000, description="Classifier-free guidance (Ho and Salimans 2022); 1: none."
     )
     scheduler: Literal["ddim", "ddpm", "dpm++", "euler", "euler_a", "lms", "pndm", "unipc"] | None = Field(
         None, description="Scheduler of diffusers; null: the base model's own."
     )
-    negative_prompt: str = Field("", description="What the images should not show.")
+    negative_prompt: Text = Field("", description="What the images should not show.")
     precision: Literal["auto", "fp32", "fp16", "bf16"] = Field(
         "auto",
         description="Data type of the model; auto: fp16 on an NVIDIA GPU (bf16 if the model's attention overflows in "
         "fp16), else fp32.",
     )
-    subjects: dict[str, str] = Field(
+    subjects: dict[str, Text] = Field(
         default_factory=dict,
         description="More columns by name: plain text such as Charizard, or the path of an embedding, such as "
         "data/embedding/snapshots/step-000500.safetensors.",

@@ -12,10 +12,12 @@ import torch  # noqa: E402
 from diffusers import StableDiffusionPipeline  # noqa: E402
 from diffusers.utils.logging import disable_progress_bar  # noqa: E402
 from safetensors import SafetensorError  # noqa: E402
-from transformers import CLIPTextModel, CLIPTokenizer  # noqa: E402
 
 from stages import UserError  # noqa: E402
-from stages.models.loading import family, load_config, load_part  # noqa: E402
+from stages.common.outs import read_embedding  # noqa: E402
+from stages.common.pretrained import loading  # noqa: E402
+from stages.models.components import load_components  # noqa: E402
+from stages.models.loading import family, load_config  # noqa: E402
 from stages.models.params import Model  # noqa: E402
 from stages.rendering.params import Render  # noqa: E402
 
@@ -45,12 +47,12 @@ def open_pipeline(model: Model, render: Render, device: torch.device | str) -> S
     dtype = DTYPES[choose_precision(render, model, torch.device(device))]
     logging.disable_progress_bar()
     disable_progress_bar()
+    components = load_components(model, dtype, vae_dtype=dtype)
+    side = components.unet.config.sample_size
+    if not (isinstance(side, int) and 0 < side <= 1024) and not (render.height and render.width):
+        raise UserError(f"the unet of {model.base} has sample_size {side}; set `render.height` and `render.width`.")
     pipeline = StableDiffusionPipeline(
-        vae=load_part(diffusers.AutoencoderKL, model, "vae", dtype),
-        text_encoder=load_part(CLIPTextModel, model, "text_encoder", dtype).eval(),
-        tokenizer=load_part(CLIPTokenizer, model, "tokenizer"),
-        unet=load_part(diffusers.UNet2DConditionModel, model, "unet", dtype),
-        scheduler=_open_scheduler(model, render.scheduler),
+        **vars(components) | {"scheduler": _open_scheduler(model, render)},
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
@@ -71,24 +73,27 @@ def choose_precision(render: Render, model: Model, device: torch.device) -> str:
     return "bf16" if upcast else "fp16"
 
 
-def _open_scheduler(model: Model, name: str | None) -> diffusers.SchedulerMixin:
+def _open_scheduler(model: Model, render: Render) -> diffusers.SchedulerMixin:
     # Defaults of Stable Diffusion, for a base model that does not set them: latents are not clipped like pixels, and
     # PNDM skips its Runge-Kutta steps, each of which would evaluate the model four times.
-    settings = {"clip_sample": False, "skip_prk_steps": True}
+    name, settings = render.scheduler, {"clip_sample": False, "skip_prk_steps": True}
     settings |= load_config(diffusers.DDPMScheduler, model, "scheduler")
     if name in WITHOUT_ZERO_SNR and settings.get("rescale_betas_zero_snr"):
         raise UserError(
             f"`render.scheduler` {name} does not support zero terminal SNR, which {model.base} was trained with "
             "(rescale_betas_zero_snr); choose ddim, dpm++, euler or unipc, or null."
         )
-    own = settings.get("_class_name", "")
+    own = str(settings.get("_class_name", ""))
     scheduler = SCHEDULERS[name] if name else getattr(diffusers, own, None)
     if not (isinstance(scheduler, type) and issubclass(scheduler, diffusers.SchedulerMixin)):
         raise UserError(
             f"the scheduler of {model.base} is {own!r}, which diffusers {diffusers.__version__} does not have; "
             "set `render.scheduler`."
         )
-    return scheduler.from_config(settings)
+    with loading(model.base, "model.base", "scheduler"):
+        scheduler = scheduler.from_config(settings)
+        scheduler.set_timesteps(render.steps)
+    return scheduler
 
 
 def add_embedding(pipeline: StableDiffusionPipeline, placeholder: str, embedding: Path) -> None:
@@ -98,6 +103,7 @@ def add_embedding(pipeline: StableDiffusionPipeline, placeholder: str, embedding
     """
     if placeholder in pipeline.tokenizer.get_vocab():
         raise UserError(f"`concept.placeholder_token` {placeholder} is a token of this model; choose another.")
+    read_embedding(embedding)
     try:
         pipeline.load_textual_inversion(str(embedding), token=placeholder, use_safetensors=True)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:

@@ -8,14 +8,68 @@ from pathlib import Path
 
 import pandas as pd
 from PIL import Image
-from safetensors import SafetensorError, safe_open
+from pydantic import BaseModel, Field, FiniteFloat, model_validator
 
-from stages import UserError
 from stages.common.files import sha256
-from stages.common.outs import read_csv, read_image
+from stages.common.outs import CuratedIndex, File, RendersIndex, read_csv, read_embedding, read_image
 
 LARGE = 200_000  # bytes; a larger image is embedded as a JPEG of at most SIDE px
 SIDE = 512
+
+
+class SourcedFile(File):
+    """A curated image and the file that it was made from."""
+
+    source: str
+
+
+class NamedIndex(CuratedIndex):
+    """data/curated/index.json, with the class and the source files."""
+
+    class_: str = Field(alias="class")
+    train: list[SourcedFile] = Field(min_length=1)
+    holdout: list[SourcedFile]
+
+
+class Subjects(BaseModel):
+    """The token of each subject."""
+
+    word: str
+    initializer: str
+
+
+class NamedRenders(RendersIndex):
+    """data/renders/index.json, with the tokens."""
+
+    subjects: Subjects
+
+
+class TrainMetrics(BaseModel):
+    """data/train.json."""
+
+    learned: bool
+    test_fall_percent: FiniteFloat
+    test_fall_stderr_percent: FiniteFloat
+    best_step: int
+    steps_run: int
+    stopped_early: bool
+
+
+class Metrics(BaseModel, extra="allow"):
+    """data/metrics.json: numbers; those on the page have a standard error."""
+
+    __pydantic_extra__: dict[str, FiniteFloat]
+    image_similarity_initializer: FiniteFloat
+    image_similarity_word: FiniteFloat
+    image_similarity_real: FiniteFloat
+
+    @model_validator(mode="after")
+    def _has_errors(self) -> "Metrics":
+        extra = self.__pydantic_extra__
+        lost = [name for name in extra if name.endswith(("_closed", "_ratio")) and f"{name}_stderr" not in extra]
+        if lost:
+            raise ValueError(f"{lost[0]} has no standard error")
+        return self
 
 
 @dataclass(frozen=True)
@@ -44,21 +98,17 @@ def data_uri(path: Path, stage: str) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
-def read_curve(path: Path) -> pd.DataFrame:
-    """Return a CSV file of numbers that `train` writes."""
-    return pd.DataFrame(read_csv(path, "train")).astype(float)
+def read_curve(path: Path, *names: str) -> pd.DataFrame:
+    """Return columns of a CSV file of numbers that `train` writes."""
+    columns = dict.fromkeys(names, float)
+    return pd.DataFrame(read_csv(path, "train", columns))[[*columns]]
 
 
-def read_embedding(path: Path) -> dict:
+def describe_embedding(path: Path) -> dict:
     """Return the shape of the learned embedding, the size and SHA-256 of its file, and the metadata in its header."""
-    try:
-        with safe_open(path, "numpy") as file:
-            vectors, width = file.get_slice(next(iter(file.keys()))).get_shape()
-            metadata = file.metadata() or {}
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{path} cannot be read ({error}); run `dvc repro train`.") from None
-    size = path.stat().st_size
-    return {"vectors": vectors, "width": width, "bytes": size, "sha256": sha256(path), "metadata": metadata}
+    vectors, metadata = read_embedding(path)
+    size = {"vectors": len(vectors), "width": vectors.shape[1], "bytes": path.stat().st_size}
+    return size | {"sha256": sha256(path), "metadata": metadata}
 
 
 def count_images(manifest: list[dict[str, str]], train: set[str], holdout: set[str]) -> dict[str, int]:

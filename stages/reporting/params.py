@@ -2,10 +2,10 @@
 
 from pydantic import Field
 
-from stages.common.schema import Section
+from stages.common.schema import Line, Section
 
 
 class Report(Section):
     """What the page is called."""
 
-    title: str | None = Field(None, description="Heading of the page; null: the placeholder token.")
+    title: Line | None = Field(None, description="Heading of the page; null: the placeholder token.")

@@ -11,8 +11,12 @@ from PIL import Image
 from transformers import AutoImageProcessor, AutoModel, BaseImageProcessor, CLIPModel, CLIPTokenizer
 from transformers.utils import logging
 
-from stages.common.pretrained import check_folder, load_model, loading
+from stages import UserError
+from stages.common.pretrained import check_config, check_folder, check_tokenizer, load_model, loading
 from stages.scoring.params import Evaluate
+
+BLANK = Image.new("RGB", (64, 64), "gray")  # to run a model once when it is opened
+MAX_SIDE = 4096  # px, and the largest number in the config of an image processor
 
 
 class Clip:
@@ -22,6 +26,9 @@ class Clip:
         self._model, self._processor = _load(CLIPModel, source, "evaluate.clip", device)
         with loading(source, "evaluate.clip"):
             self._tokenizer = CLIPTokenizer.from_pretrained(source)
+            check_tokenizer(self._tokenizer, self._model.text_model.get_input_embeddings())
+            self.images([BLANK])
+            self.texts(["a photo"])
 
     @torch.inference_mode()
     def images(self, images: list[Image.Image]) -> np.ndarray:
@@ -42,6 +49,8 @@ class Dino:
 
     def __init__(self, source: str, device: torch.device) -> None:
         self._model, self._processor = _load(AutoModel, source, "evaluate.dino", device)
+        with loading(source, "evaluate.dino"):
+            self.images([BLANK])
 
     @torch.inference_mode()
     def images(self, images: list[Image.Image]) -> np.ndarray:
@@ -60,8 +69,9 @@ def _load(kind: type, source: str, key: str, device: torch.device) -> tuple[torc
     logging.set_verbosity_error()  # missing weights raise here; the libraries would only warn
     check_folder(source, key)
     with loading(source, key):
-        model = load_model(kind, source, dtype=torch.float32)
-        processor = AutoImageProcessor.from_pretrained(source, backend="pil")
+        model = load_model(kind, source, dtype=torch.float32, trust_remote_code=False)
+        processor = AutoImageProcessor.from_pretrained(source, backend="pil", trust_remote_code=False)
+        check_config(processor.to_dict(), "the processor", MAX_SIDE)
     return model.to(device), processor
 
 
@@ -72,4 +82,9 @@ def _preprocess(images: list[Image.Image], processor: BaseImageProcessor, device
 
 def _normalize(rows: Iterable[torch.Tensor]) -> np.ndarray:
     stacked = torch.cat([row.float().cpu() for row in rows]).numpy().astype(np.float64)
-    return stacked / np.linalg.norm(stacked, axis=1, keepdims=True)
+    norms = np.linalg.norm(stacked, axis=1, keepdims=True)
+    if stacked.ndim != 2 or not (norms > 0).all() or not np.isfinite(norms).all():
+        raise UserError(
+            "the model gives an embedding of zeros or NaN; take another one in `evaluate.clip` or `evaluate.dino`."
+        )
+    return stacked / norms

@@ -2,13 +2,13 @@
 
 from pydantic import Field
 
-from stages.common.schema import Section
+from stages.common.schema import Line, Section
 
 
 class Evaluate(Section):
     """Encoders of images and prompts."""
 
-    clip: str = Field("starter/clip", description="A CLIP model: folder, or repository id on the hub.")
-    dino: str | None = Field(
+    clip: Line = Field("starter/clip", description="A CLIP model: folder, or repository id on the hub.")
+    dino: Line | None = Field(
         None, description="A DINO or DINOv2 model for a second image similarity; null: CLIP's only."
     )

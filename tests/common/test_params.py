@@ -11,7 +11,10 @@ from tests.project import SMALL, write_params
 
 def load(tmp_path: Path, **sections: dict):
     """Load SMALL with the given sections changed."""
-    write_params(tmp_path, {name: {**SMALL.get(name, {}), **sections.get(name, {})} for name in {**SMALL, **sections}})
+    changed = {
+        name: SMALL.get(name, {}) | value if isinstance(value, dict) else value for name, value in sections.items()
+    }
+    write_params(tmp_path, SMALL | changed)
     return params.load(*params.SECTIONS, path=tmp_path / "params.yaml")
 
 
@@ -52,6 +55,11 @@ def test_no_is_a_string(tmp_path: Path):
         ({"concept": {"placeholder_token": "drag"}}, ("placeholder_token drag is part of initializer_token dragon",)),
         ({"concept": {"placeholder_token": "Dragon"}}, ("placeholder_token Dragon is part of",)),
         ({"concept": {"initializer_token": "dragon\n"}}, ("concept.initializer_token", "line break")),
+        ({"concept": {"placeholder_token": "<\U0001f469\u200d\U0001f680>"}}, ("cannot be printed",)),
+        ({"train": {"lr_step_rules": "1:x,."}}, ("`train.lr_step_rules` is '1:x,.'", "such as 1:500,0.1")),
+        ({"train": {"progress_prompt": "a dragon"}}, ("progress_prompt, needs {}",)),
+        ({"curate": {"count": 10**9}}, ("`curate.count` is 1000000000", "10000")),
+        ({"train": []}, ("`train` is []", "dictionary")),
         ({"render": {"prompts": {"a" * 300: "a {}"}}}, ("at most 100 bytes",)),
         ({"concept": {"placeholder_token": "__metadata__"}}, ("concept.placeholder_token", "reserved")),
         ({"concept": {"placeholder_token": "two words"}}, ("concept.placeholder_token", "without spaces")),
@@ -78,6 +86,19 @@ def test_file_without_mapping_is_refused(tmp_path: Path, text: str, words: str):
     (tmp_path / "params.yaml").write_text(text)
     with pytest.raises(UserError, match=words):
         params.load(path=tmp_path / "params.yaml")
+
+
+def test_missing_section_is_refused_as_by_dvc(tmp_path: Path):
+    write_params(tmp_path, {name: value for name, value in SMALL.items() if name not in ("report", "runtime")})
+    with pytest.raises(UserError, match=r"has no section `report`; write `report: {}` for its defaults"):
+        params.load(path=tmp_path / "params.yaml")
+    write_params(tmp_path, {name: value for name, value in SMALL.items() if name != "runtime"} | {"report": None})
+    assert params.load("report", "runtime", path=tmp_path / "params.yaml").report.title is None
+
+
+@pytest.mark.parametrize("token", ["<\U0001f409>", "<\u7adc>"])
+def test_emoji_and_ideographs_are_allowed(tmp_path: Path, token: str):
+    assert load(tmp_path, concept={"placeholder_token": token}).concept.placeholder_token == token
 
 
 def test_missing_file_is_reported(tmp_path: Path):

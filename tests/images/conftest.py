@@ -2,6 +2,7 @@
 
 import contextlib
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -30,7 +31,7 @@ def start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, waits: list[float]) -
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Record the waits of a transfer, in seconds, and skip them."""
     recorded: list[float] = []
-    monkeypatch.setattr(transfer, "time", SimpleNamespace(sleep=recorded.append))
+    monkeypatch.setattr(transfer, "time", SimpleNamespace(sleep=recorded.append, monotonic=time.monotonic))
     return recorded
 
 
@@ -40,7 +41,7 @@ def fetched(folder: Path, **dataset: object) -> tuple[dict, dict[str, bytes]]:
     return receipt, {f"{path.parent.name}/{path.name}": path.read_bytes() for path in folder.glob("raw/*/*")}
 
 
-def get(folder: Path, **kaggle: object) -> dict:
+def get(folder: Path, max_gib: float = 1.0, **kaggle: object) -> dict:
     """Fetch the dataset from Kaggle as a new process does; return the receipt."""
     sys.modules.pop("kaggle", None)  # the client reads the credentials when it is imported
-    return fetched(folder, source="kaggle", kaggle={"dataset": "someone/creatures"} | kaggle)[0]
+    return fetched(folder, source="kaggle", kaggle={"dataset": "someone/creatures"} | kaggle, max_gib=max_gib)[0]

@@ -27,6 +27,8 @@ class Kaggle:
     cuts: list[int] = field(default_factory=list)  # the body of each download ends after so many bytes
     refuse: dict[str, list[tuple[int, dict] | None]] = field(default_factory=dict)  # (status, headers) by endpoint
     replace: dict[int, bytes] = field(default_factory=dict)  # the archive from a download on
+    raw: dict[str, tuple[int, dict, bytes]] = field(default_factory=dict)  # (status, headers, body) by endpoint
+    byte_s: float = 0.0  # before each byte of a raw body
     ignore_if_range: bool = False
     shift: int = 0  # ranges are so many bytes too early
     claim: int | None = None  # a wrong length
@@ -67,7 +69,15 @@ class _Handler(BaseHTTPRequestHandler):
         refusal = refusals.pop(0) if refusals else None
         if refusal:
             self._answer(refusal[0], {"code": refusal[0], "message": "refused"}, refusal[1])
-        return refusal is not None
+        raw = self.kaggle.raw.get(endpoint)
+        if raw:
+            self._head(*raw[:2])
+            with contextlib.suppress(ConnectionError):
+                for piece in (raw[2][i : i + 1] for i in range(len(raw[2]))) if self.kaggle.byte_s else (raw[2],):
+                    time.sleep(self.kaggle.byte_s)
+                    self.wfile.write(piece)
+            self.close_connection = True
+        return bool(refusal or raw)
 
     def _answer(self, status: int, body: dict, headers: dict) -> None:
         content = json.dumps(body).encode()

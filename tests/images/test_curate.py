@@ -133,6 +133,9 @@ def test_clicks_on_the_page_change_the_choice(data: Path, tmp_path: Path):
         by_key.send_keys(Keys.ENTER)
         assert exclude.get_attribute("aria-pressed") == "true"
         lines = window.find_element(By.ID, "yaml").text
+        window.execute_script("arguments[0].closest('.card').dataset.file = 'a\\ufffe\\u0085.png'; show()", exclude)
+        renamed = window.find_element(By.ID, "yaml").text
+    assert YAML(typ="safe").load(renamed)["exclude"] == ["small.png", "a\ufffe\x85.png"]
     overrides = YAML(typ="safe").load("\n".join(line.strip() for line in lines.splitlines()))
     assert overrides["exclude"] == ["small.png", worse]
     changed, _ = run(data, tmp_path / "b", **overrides)

@@ -20,10 +20,10 @@ from tests.images.loopback import STORE
 NO_CONNECTION = r"^no connection to the server .*run again to resume"
 
 
-def download(folder: Path) -> bytes:
+def download(folder: Path, max_bytes: float = 2**30) -> bytes:
     """Download the archive from the local server; return the bytes that arrived."""
     location = (f"{STORE}?version=1", {"Accept-Encoding": "identity"})
-    transfer.download(lambda: location, folder / "file.zip", "the server", {404: "look elsewhere"})
+    transfer.download(lambda: location, folder / "file.zip", "the server", {404: "look elsewhere"}, max_bytes)
     return (folder / "file.zip").read_bytes()
 
 

@@ -40,6 +40,7 @@ def make_project(folder: Path, model: Path, *, runtime: dict | None = None, **re
         "train": RECIPE | recipe,
         "render": {"prompts": {"plain": "a {}"}, "seeds": [0]},
         "evaluate": {"clip": "starter/clip"},
+        **{name: {} for name in ("dataset", "curate", "model", "report")},
         "runtime": RUNTIME | (runtime or {}),
     }
     (folder / "params.yaml").write_text(json.dumps(sections))

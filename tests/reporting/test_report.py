@@ -162,12 +162,15 @@ def test_large_images_are_scaled_down():
         ("evaluate", ["metrics.json"]),
     ],
 )
-def test_missing_inputs_are_reported_with_their_stage(stage: str, names: list[str]):
+def test_missing_and_damaged_inputs_are_reported_with_their_stage(stage: str, names: list[str]):
     for path in (DATA / name for name in names):
         content = path.read_bytes()
         path.unlink()
-        with pytest.raises(SystemExit, match=rf"report: {path} cannot be read .*; run `dvc repro {stage}`"):
-            report.main()
+        for damaged in (None, b"", b"[]", content.partition(b"\n")[0][:60]):
+            if damaged is not None:
+                path.write_bytes(damaged)
+            with pytest.raises(SystemExit, match=rf"report: {path} cannot be read .*; run `dvc repro {stage}`"):
+                report.main()
         path.write_bytes(content)
 
 

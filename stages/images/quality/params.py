@@ -2,35 +2,35 @@
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 
-from stages.common.schema import Section
+from stages.common.schema import Line, Section
 
 
 class Filter(Section, populate_by_name=True):
     """Which images of the class are usable. docs/data.md describes how each property is measured."""
 
-    class_: str = Field(alias="class", min_length=1, description="The class: the name of a folder in data/raw.")
-    min_side_px: PositiveInt = Field(96, description="Smallest length of the shorter side, in pixels.")
-    max_megapixels: float = Field(100.0, gt=0, description="Largest image that is decoded, in million pixels.")
-    max_aspect: float = Field(3.0, ge=1, description="Largest ratio of the longer side to the shorter side.")
+    class_: Line = Field(alias="class", description="The class: the name of a folder in data/raw.")
+    min_side_px: PositiveInt = Field(96, le=10**5, description="Smallest length of the shorter side, in pixels.")
+    max_megapixels: float = Field(100.0, gt=0, le=1000, description="Largest image that is decoded, in million pixels.")
+    max_aspect: float = Field(3.0, ge=1, le=10**5, description="Largest ratio of the longer side to the shorter side.")
     min_sharpness: float = Field(0.25, ge=0, le=1, description="Lowest share of an edge within one pixel, at 256 px.")
     min_jpeg_quality: NonNegativeInt = Field(15, le=100, description="Lowest quality of a JPEG file, 0 to 100.")
     max_blocking: float = Field(
-        2.5, gt=0, description="Most that steps on JPEG's 8-pixel grid exceed others (1: twice)."
+        2.5, gt=0, le=1000, description="Most that steps on JPEG's 8-pixel grid exceed others (1: twice)."
     )
-    max_noise: float = Field(12.0, gt=0, description="Most noise: its standard deviation in grey levels, 0 to 255.")
+    max_noise: float = Field(12.0, gt=0, le=255, description="Most noise: standard deviation in grey levels, 0 to 255.")
     min_contrast: float = Field(
         16.0, ge=0, le=255, description="Lowest contrast: grey levels from the darkest to the lightest 1 % of pixels."
     )
     max_frame_contact: float = Field(
         0.7, gt=0, le=4, description="Most of the image's four sides that a subject covers on a flat background."
     )
-    max_watermark_shapes: NonNegativeInt = Field(16, description="Most letters of one colour on a flat background.")
+    max_watermark_shapes: NonNegativeInt = Field(16, le=10**6, description="Most letters of one colour on a flat area.")
     duplicate_distance: NonNegativeInt = Field(
         4, le=64, description="Images whose 64-bit perceptual hashes differ in at most this many bits are duplicates."
     )
-    clip: str | None = Field(
+    clip: Line | None = Field(
         None, description="CLIP model (folder or hub id) that finds off-class images; null: find them by colours."
     )
     max_class_distance: float = Field(
-        5.0, gt=0, description="Largest distance to the class's nearest images, in deviations (1.48 MAD) from usual."
+        5.0, gt=0, le=10**6, description="Largest distance to the class's nearest images, in deviations (1.48 MAD)."
     )

@@ -15,16 +15,18 @@ from stages.images.selection.page import render_page
 from stages.images.selection.params import Curate
 from stages.images.selection.resize import resize_to_square
 
+TEXTS = ("file", "sha256", "phash", "verdict", "reason", "detail")
+COLUMNS = dict.fromkeys(TEXTS, str) | {"score": float, "group": int}
+
 
 def read_manifest(manifest: Path, features: Path) -> tuple[pd.DataFrame, np.ndarray]:
     """Return the rows and the features [rows, D] that filter has written. Raises UserError if they are not usable."""
-    rows = pd.DataFrame(read_csv(manifest, "filter"))
+    rows = pd.DataFrame(read_csv(manifest, "filter", COLUMNS))
     try:
-        terms = {name: float for name in rows if name.startswith("q_")}
-        rows, vectors = rows.astype(terms | {"score": float, "group": int}), np.load(features)
-        if len(rows) != len(vectors) or rows.isna().any(axis=None):
-            raise ValueError(f"{len(rows)} rows, {len(vectors)} features")
-    except (OSError, ValueError, KeyError, EOFError) as error:
+        rows, vectors = rows.astype({name: float for name in rows if name.startswith("q_")}), np.load(features)
+        if len(rows) != len(vectors) or vectors.ndim != 2 or rows["file"].duplicated().any():
+            raise ValueError(f"{len(rows)} rows, features of shape {vectors.shape}")
+    except (OSError, ValueError, TypeError, EOFError, MemoryError) as error:
         raise UserError(f"{manifest} or {features} cannot be read ({error}); run `dvc repro filter`.") from None
     return rows, vectors
 

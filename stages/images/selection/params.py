@@ -4,14 +4,14 @@ from typing import Literal
 
 from pydantic import Field, PositiveInt
 
-from stages.common.schema import Section
+from stages.common.schema import Section, Text
 
 
 class Curate(Section):
     """Which usable images are trained on, and which are held out for validation."""
 
-    count: PositiveInt = Field(7, description="Number of training images.")
-    holdout: PositiveInt = Field(3, description="Number of held-out images, for validation and evaluation.")
+    count: PositiveInt = Field(7, le=10_000, description="Number of training images.")
+    holdout: PositiveInt = Field(3, le=10_000, description="Number of held-out images, for validation and evaluation.")
     resolution: int = Field(512, ge=64, le=2048, multiple_of=8, description="Side of the square images, in pixels.")
     fit: Literal["pad", "crop"] = Field("pad", description="Make images square by padding or by cropping.")
     background: Literal["white", "border"] = Field(
@@ -21,9 +21,9 @@ class Curate(Section):
     diversity: float = Field(
         0.5, ge=0, le=1, description="Weight of the difference from the images already chosen; 0: quality alone."
     )
-    include: list[str] = Field(
+    include: list[Text] = Field(
         default_factory=list, description="Images to choose whatever their score: file name, start of a hash, or glob."
     )
-    exclude: list[str] = Field(
+    exclude: list[Text] = Field(
         default_factory=list, description="Images never to choose: file name, start of a hash, or glob."
     )

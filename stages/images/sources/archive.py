@@ -1,5 +1,8 @@
 """Unpack a zip or tar file from an untrusted source, or refuse it."""
 
+import bz2
+import gzip
+import lzma
 import shutil
 import stat
 import tarfile
@@ -7,6 +10,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 from tqdm import tqdm
 
@@ -16,6 +20,7 @@ from stages.images.sources.params import Dataset
 
 SMALL_BYTES = 32 << 20  # max_ratio does not apply to an archive that unpacks to less
 PIECE = 1 << 20
+HEADERS = 1 << 18  # bytes of the headers of one file in a tar
 
 
 def unpack(archive: Path, folder: Path, name: str, dataset: Dataset) -> list[tuple[PurePosixPath, Path]]:
@@ -65,32 +70,36 @@ def _zip_members(archive: Path) -> Iterator[tuple[PurePosixPath, int, Callable]]
 
 
 def _tar_members(archive: Path) -> Iterator[tuple[PurePosixPath, int, Callable]]:
-    with tarfile.open(archive, tarinfo=_Header) as opened:
-        for info in opened:
+    with archive.open("rb") as file:
+        opener = {b"BZh": bz2.open, b"\x1f\x8b\x08": gzip.open, b"\xfd7z": lzma.open}.get(file.read(3), open)
+    with opener(archive, "rb") as file, tarfile.open(fileobj=_Bounded(file), mode="r:") as opened:
+        while info := opened.next():
+            opened.members.clear()
             path = _path(info.name)
             if not (info.isreg() or info.isdir()):
                 raise UserError(f"{str(path)!r} is a link or a device")
+            opened.fileobj.left = HEADERS + info.size
             if info.isreg():
                 yield path, info.size, partial(opened.extractfile, info)
         # tarfile ends without an error at a header that it cannot read. Reading on also checks the gzip checksum.
-        opened.fileobj.seek(opened.offset)
-        rest = opened.fileobj.read(PIECE)
+        file.seek(opened.offset)
+        rest = file.read(PIECE)
         if rest.strip(b"\0") or not tarfile.BLOCKSIZE <= len(rest) < PIECE:
             raise tarfile.ReadError(f"neither a file nor the end at byte {opened.offset}")
 
 
-class _Header(tarfile.TarInfo):
-    """A header that may be extended, but not long, because tarfile reads extended headers into memory."""
+class _Bounded:
+    """A file of which at most `left` more bytes are read, because tarfile reads headers of any size into memory."""
 
-    @property
-    def size(self) -> int:
-        if self._size > PIECE and self.type not in tarfile.REGULAR_TYPES:
-            raise tarfile.ReadError(f"a header of {self._size} bytes")
-        return self._size
+    def __init__(self, file: IO[bytes]) -> None:
+        self.left, self._file = HEADERS, file
+        self.seek, self.tell = file.seek, file.tell
 
-    @size.setter
-    def size(self, size: int) -> None:
-        self._size = size
+    def read(self, size: int) -> bytes:
+        self.left -= size
+        if self.left < 0:
+            raise tarfile.ReadError(f"headers of more than {HEADERS} bytes before one file")
+        return self._file.read(size)
 
 
 def _path(name: str) -> PurePosixPath:

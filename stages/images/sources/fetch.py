@@ -28,7 +28,7 @@ def fetch(dataset: Dataset, raw: Path, scratch: Path) -> dict:
         case "kaggle":
             from stages.images.sources import kaggle  # signs in
 
-            archive, info = kaggle.download(dataset.kaggle, scratch / "kaggle")
+            archive, info = kaggle.download(dataset.kaggle, scratch / "kaggle", dataset.max_gib * 2**30)
             try:
                 receipt = {**info, **_unpack(archive, info["name"], raw, scratch, dataset)}
             except UserError:

@@ -4,15 +4,15 @@ from typing import Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
-from stages.common.schema import Section
+from stages.common.schema import Line, Section
 
 
 class Kaggle(Section):
     """A dataset on Kaggle; credentials come from the environment or Kaggle's own files, never from here."""
 
-    dataset: str = Field(pattern=r"^[\w.-]+/[\w.-]+$", description="owner/slug, the end of the dataset's address.")
+    dataset: Line = Field(pattern=r"^[\w-]+/[\w.-]+$", description="owner/slug, the end of the dataset's address.")
     version: PositiveInt | None = Field(
-        None, description="Version to take; null: the newest, which the receipt records."
+        None, lt=2**31, description="Version to take; null: the newest, which the receipt records."
     )
 
 
@@ -22,11 +22,13 @@ class Dataset(Section):
     source: Literal["starter", "folder", "archive", "kaggle"] = Field(
         "starter", description="The built-in world, your own folder or archive at `path`, or `kaggle.dataset`."
     )
-    path: str | None = Field(None, description="A folder of class folders, a folder of images, or a zip or tar file.")
+    path: Line | None = Field(None, description="A folder of class folders, a folder of images, or a zip or tar file.")
     kaggle: Kaggle | None = Field(None, description="For source kaggle.")
-    max_gib: float = Field(20.0, gt=0, description="Most that an archive may unpack to, in GiB.")
-    max_ratio: float = Field(100.0, gt=1, description="Most that an archive may unpack to, in multiples of its size.")
-    max_files: PositiveInt = Field(1_000_000, description="Most files that an archive may hold.")
+    max_gib: float = Field(20.0, gt=0, le=2**20, description="Most that an archive may unpack to, in GiB.")
+    max_ratio: float = Field(
+        100.0, gt=1, le=10**6, description="Most that an archive may unpack to, in times its size."
+    )
+    max_files: PositiveInt = Field(1_000_000, le=10**8, description="Most files that an archive may hold.")
 
     @model_validator(mode="after")
     def _complete(self) -> "Dataset":
