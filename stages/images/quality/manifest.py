@@ -30,7 +30,8 @@ def build_manifest(raw: Path, params: Filter, workers: int, measure=measure_file
     measured = dict(tqdm(results, "filter", len(names), unit="image", disable=None))
     rows, features = zip(*(measured[name] for name in names), strict=True)
     features, vectors = np.split(np.stack(features), [WIDTH], axis=1)
-    groups = group_duplicates([row["phash"] for row in rows], params.duplicate_distance)
+    hashes = [(row["phash"], row["fine_phash"], row["mirror_phash"]) for row in rows]
+    groups = group_duplicates(hashes, params.duplicate_distance)
     for row, group in zip(rows, groups, strict=True):
         row |= {"class_distance": None, "group": group}
     best = best_copies(rows, params)
