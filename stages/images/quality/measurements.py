@@ -14,8 +14,8 @@ from stages.images.quality.watermarks import watermark_shapes
 
 COLUMNS = (
     *("file", "sha256", "bytes", "format", "mode", "width", "height", "frames", "exif_rotation", "transparent"),
-    *("sharpness", "jpeg_quality", "blocking", "noise", "contrast", "border_colour", "border_plain", "border_flat"),
-    *("subject_share", "frame_contact", "watermark_shapes", "phash", "fine_phash", "mirror_phash"),
+    *("sharpness", "jpeg_quality", "blocking", "noise", "flat_noise", "contrast", "border_colour", "border_plain"),
+    *("border_flat", "subject_share", "frame_contact", "watermark_shapes", "phash", "fine_phash", "mirror_phash"),
 )
 SHARPNESS_SIDE, WATERMARK_SIDE, SUBJECT_SIDE = 256, 128, 64  # longer side in pixels at which each is measured
 
@@ -67,7 +67,7 @@ def _measure_image(content: bytes, max_megapixels: float) -> tuple[dict, np.ndar
     columns |= {
         "sharpness": metrics.sharpness(np.asarray(shrink(grey, SHARPNESS_SIDE))),
         "blocking": metrics.blocking(levels),
-        "noise": metrics.noise(levels),
+        **dict(zip(("noise", "flat_noise"), metrics.noise(levels), strict=True)),
         "contrast": metrics.contrast(levels),
         "border_colour": "#{:02x}{:02x}{:02x}".format(*colour),
         "border_plain": plain,

@@ -17,7 +17,7 @@ class Filter(Section, populate_by_name=True):
     max_blocking: float = Field(
         2.5, gt=0, description="Most that steps on JPEG's 8-pixel grid exceed others (1: twice)."
     )
-    max_noise: float = Field(12.0, gt=0, description="Most noise: its standard deviation in grey levels, 0 to 255.")
+    max_noise: float = Field(10.0, gt=0, description="Most noise in flat parts: its standard deviation in grey levels.")
     min_contrast: float = Field(
         16.0, ge=0, le=255, description="Lowest contrast: grey levels from the darkest to the lightest 1 % of pixels."
     )
