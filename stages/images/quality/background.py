@@ -38,8 +38,8 @@ def frame_contact(mask: np.ndarray) -> float | None:
 def content_box(grey: np.ndarray) -> tuple[int, int, int, int] | None:
     """Return the box of a grey image (uint8 [h, w]) between bars at the left and right, or above and below, if any.
 
-    Bars have the grey level of the first corner. They end in a straight line, and between them the image reaches the two
-    other sides, as a subject before a plain background does not.
+    Bars have the grey level of the first corner. They end in a straight line, and between them the image reaches the
+    other two sides, as a subject before a plain background does not.
     """
     different = np.abs(grey - np.int16(grey[0, 0])) > BAR
     for lines in (different, different.T):

@@ -16,9 +16,9 @@ BITS, FINE_BITS = 64, 144
 def group_duplicates(hashes: list[tuple[str, str, str]], distance: int) -> list[int]:
     """Return for each image the index of the first image of its group.
 
-    An image has a hash of BITS, and one of FINE_BITS of itself and of its mirror image (hex, "" for none). Images are in
-    one group if their first hashes differ in at most `distance` bits, or any of the finer ones in twice as many, or if a
-    chain of such pairs connects them. (Mirror images of other poses have near hashes of BITS, but not of FINE_BITS.)
+    An image has a hash of BITS, and one of FINE_BITS of itself and of its mirror image (hex, "" for none). Images are
+    in one group if their first hashes differ in at most `distance` bits, or any of the finer ones in twice as many, or
+    if a chain of such pairs connects them. (Mirrored poses are near in BITS, but not in FINE_BITS.)
     """
     images = [i for i, texts in enumerate(hashes) if texts[0]]
     coarse, fine, mirrored = ([int(hashes[i][kind], 16) for i in images] for kind in range(3))
@@ -34,12 +34,10 @@ def _group(groups: np.ndarray, images: list[int], hashes: list[int], bits: int, 
     Two such hashes are equal in at least one of `distance` + 1 parts (multi-index hashing; Norouzi, Punjani and Fleet
     2012): only hashes that are equal in a part are compared, and only until they are in one group.
     """
-    files, words = (
-        np.array(images, int),
-        np.array([[h >> low & (2**64 - 1) for low in (0, 64, 128)] for h in hashes], "u8"),
-    )
+    files = np.array(images, int)
+    words = np.array([[value >> low & (2**64 - 1) for low in (0, 64, 128)] for value in hashes], np.uint64)
     for low, high in pairwise(bits * part // (distance + 1) for part in range(distance + 2)):
-        _, parts = np.unique([h >> low & (1 << high - low) - 1 for h in hashes], return_inverse=True)
+        _, parts = np.unique([value >> low & (1 << high - low) - 1 for value in hashes], return_inverse=True)
         order = np.lexsort((groups[files], parts))
         last = order[np.searchsorted(parts[order], parts[order], "right") - 1]
         start = np.flatnonzero(groups[files[order]] != groups[files[last]])  # else all that follow are in its group

@@ -31,6 +31,8 @@ def reject(row: dict, params: Filter) -> tuple[str, str]:
     for reason, measured, value, bound, limit in rules:
         if value < limit if bound == AT_LEAST else value > limit:
             return reason, f"{measured.format(f'{value:.4g}')}, {bound.format(limit)}"
+    if row["nearest_class"] not in (None, row["file"].partition("/")[0]):
+        return "off-class", f"nearer to {row['nearest_class']}"
     return "", ""
 
 
