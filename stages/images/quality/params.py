@@ -26,10 +26,11 @@ class Filter(Section, populate_by_name=True):
     )
     max_watermark_shapes: NonNegativeInt = Field(16, description="Most letters of one colour on a flat background.")
     duplicate_distance: NonNegativeInt = Field(
-        4, le=64, description="Images whose 64-bit perceptual hashes differ in at most this many bits are duplicates."
+        4, le=64, description="Bits, of 64, in which perceptual hashes of duplicates differ; twice as many of 144."
     )
     clip: str | None = Field(
-        None, description="CLIP model (folder or hub id) that finds off-class images; null: find them by colours."
+        None,
+        description="CLIP model (folder or hub id) that compares the classes and finds off-class images; null: by colours.",
     )
     max_class_distance: float = Field(
         5.0, gt=0, description="Largest distance to the class's nearest images, in deviations (1.48 MAD) from usual."
