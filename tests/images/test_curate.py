@@ -112,7 +112,7 @@ def test_part_of_training_image_is_not_held_out(tmp_path: Path, box: tuple, cont
     include = ["photo.png" if contained else "part.png"]
     index, _ = run(data, tmp_path / "a", include=include, **options)
     assert sources(index) == [*include, "other.png"]
-    with pytest.raises(UserError, match="only 0 usable images show no part|curate needs 1 images"):
+    with pytest.raises(UserError, match=r"only 0 usable images show no part|curate needs 1 images"):
         run(data, tmp_path / "a", include=include, exclude=["other.png"], **options)
 
 

@@ -30,7 +30,7 @@ class Filter(Section, populate_by_name=True):
     )
     clip: str | None = Field(
         None,
-        description="CLIP model (folder or hub id) that compares the classes and finds off-class images; null: by colours.",
+        description="CLIP model (folder or hub id) that finds off-class images; null: find them by colours.",
     )
     max_class_distance: float = Field(
         5.0, gt=0, description="Largest distance to the class's nearest images, in deviations (1.48 MAD) from usual."
