@@ -1,7 +1,7 @@
 """Group near duplicates by their perceptual hashes, and find the best copy of each group."""
 
 import math
-from itertools import pairwise
+from itertools import count, pairwise
 
 import numpy as np
 from scipy.sparse import coo_array
@@ -39,11 +39,10 @@ def _group(groups: np.ndarray, images: list[int], hashes: list[int], bits: int, 
     for low, high in pairwise(bits * part // (distance + 1) for part in range(distance + 2)):
         _, parts = np.unique([value >> low & (1 << high - low) - 1 for value in hashes], return_inverse=True)
         order = np.lexsort((groups[files], parts))
-        last = order[np.searchsorted(parts[order], parts[order], "right") - 1]
-        start = np.flatnonzero(groups[files[order]] != groups[files[last]])  # else all that follow are in its group
-        for shift in range(1, len(order)):
-            start = start[start + shift < len(order)]
-            start = start[parts[order[start]] == parts[order[start + shift]]]
+        end = np.searchsorted(parts[order], parts[order], "right")
+        start = np.flatnonzero(groups[files[order]] != groups[files[order[end - 1]]])  # else all up to `end` are joined
+        for shift in count(1):
+            start = start[start + shift < end[start]]
             if not start.size:
                 break
             pairs = np.stack([order[start], order[start + shift]])
