@@ -8,6 +8,7 @@ RECIPE = {
     ("dataset", "source"): "kaggle",
     ("dataset", "kaggle", "dataset"): "thedagger/pokemon-generation-one",
     ("filter", "class_"): "Charizard",
+    ("filter", "clip"): "openai/clip-vit-base-patch32",
     ("curate", "count"): 7,
     ("curate", "resolution"): 512,
     ("model", "base"): "stable-diffusion-v1-5/stable-diffusion-v1-5",

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from stages.images.quality.manifest import build_manifest
 from stages.images.quality.params import Filter
@@ -35,6 +35,23 @@ def scene(side: int, seed: int) -> Image.Image:
         h, w = rng.integers(side // 8, side // 3, 2)
         pixels[y : y + h, x : x + w] = rng.integers(0, 200, 3)
     return Image.fromarray(pixels)
+
+
+def photo(side: int, seed: int) -> Image.Image:
+    """Draw foliage under a smooth sky: sharp leaves of any direction, brightness and size up to the horizon."""
+    rng = np.random.default_rng(seed)
+    image = Image.fromarray(
+        np.linspace((90, 140, 220), (190, 210, 240), side, axis=0).astype("u1")[:, None].repeat(side, 1)
+    )
+    pen = ImageDraw.Draw(image)
+    for x, y in rng.uniform((0, 0.35), (1, 1), (side * side // 4, 2)) * side:
+        ends = rng.normal((x, y), 2.5, (2, 2)).ravel().tolist()
+        pen.line(ends, (int(rng.integers(20, 120)), int(rng.integers(60, 230)), int(rng.integers(10, 70))))
+    for _ in range(6):  # flowers and stones, which differ from image to image
+        x, y = rng.uniform(0, side, 2)
+        colour = tuple(rng.integers(0, 255, 3).tolist())
+        pen.ellipse([x, y, *(np.add((x, y), rng.uniform(side / 9, side / 3, 2)))], colour)
+    return image
 
 
 def saved(image: Image.Image, form: str, **options: object) -> bytes:

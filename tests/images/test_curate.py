@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageFilter
+from PIL import Image, ImageFilter, ImageOps
 from ruamel.yaml import YAML
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -23,7 +23,7 @@ from tests.images import corpus
 
 def write_manifest(raw: Path) -> Path:
     """Filter the class Thing and return the folder of the outs."""
-    manifest, features = build_manifest(raw, Filter(**{"class": "Thing", "duplicate_distance": 0}), 1)
+    manifest, features = build_manifest(raw, Filter(**{"class": "Thing", "duplicate_distance": 0, "max_noise": 255}), 1)
     manifest.to_csv(raw.parent / "manifest.csv", index=False)
     np.save(raw.parent / "features.npy", features)
     return raw.parent
@@ -99,6 +99,21 @@ def test_broken_manifest_names_the_stage_to_rerun(data: Path, tmp_path: Path, fa
     np.save(tmp_path / "features.npy", np.zeros((3, 4)) if fault == "other features" else np.zeros((15, 4)))
     with pytest.raises(UserError, match="dvc repro filter"):
         run(tmp_path, tmp_path / "a")
+
+
+@pytest.mark.parametrize("box", [(0, 0, 256, 256), (20, 30, 200, 210), (90, 0, 256, 240), (60, 60, 190, 160)])
+@pytest.mark.parametrize("contained", [True, False])
+def test_part_of_training_image_is_not_held_out(tmp_path: Path, box: tuple, contained: bool):
+    """The other image is worse, and would not be held out otherwise."""
+    photo, other = corpus.photo(256, 1), corpus.photo(256, 2).filter(ImageFilter.GaussianBlur(1.2))
+    part = corpus.saved(ImageOps.mirror(photo.crop(box)), "JPEG", quality=85)
+    raw = corpus.save(tmp_path, photo=photo, part=part, other=other)
+    data, options = write_manifest(raw), {"count": 1, "holdout": 1, "diversity": 0}
+    include = ["photo.png" if contained else "part.png"]
+    index, _ = run(data, tmp_path / "a", include=include, **options)
+    assert sources(index) == [*include, "other.png"]
+    with pytest.raises(UserError, match=r"only 0 usable images show no part|curate needs 1 images"):
+        run(data, tmp_path / "a", include=include, exclude=["other.png"], **options)
 
 
 def test_square_is_not_distorted_and_transparency_not_black():

@@ -4,11 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageFilter
+from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
 from stages import UserError
 from stages.images.quality.manifest import build_manifest
 from stages.images.quality.params import Filter
+from stages.images.selection.resize import resize_to_square
 from tests.images import corpus
 
 
@@ -60,6 +61,49 @@ def test_best_copy_of_near_duplicates_is_kept(tmp_path: Path):
     assert [row["group"] for row in rows.values()] == [0, 0, 0, 3, 0]
     assert [name for name, row in rows.items() if row["verdict"] == "keep"] == ["b.png", "d.png"]
     assert (rows["a.png"]["reason"], rows["a.png"]["detail"]) == ("duplicate", "of b.png")
+
+
+def test_mirrored_copy_is_a_duplicate(tmp_path: Path):
+    photo = corpus.photo(256, 1)
+    mirrored = corpus.saved(ImageOps.mirror(photo).resize((180, 180)), "JPEG", quality=85)
+    rows = corpus.rows(corpus.save(tmp_path, a=mirrored, b=corpus.photo(256, 2), c=photo))
+    assert [row["group"] for row in rows.values()] == [0, 1, 0]
+    assert (rows["a.png"]["reason"], rows["a.png"]["detail"]) == ("duplicate", "of c.png")
+
+
+def test_foliage_is_not_noise(tmp_path: Path):
+    photo, rng = corpus.photo(256, 1), np.random.default_rng(0)
+    noisy = (np.asarray(photo) + rng.normal(0, 20, (256, 256, 1))).clip(0, 255).astype("u1")
+    rows = corpus.rows(corpus.save(tmp_path, photo=photo, noisy=Image.fromarray(noisy)))
+    assert rows["photo.png"]["noise"] > 12
+    assert rows["photo.png"]["flat_noise"] < 2
+    assert rows["noisy.png"]["flat_noise"] == pytest.approx(20, rel=0.15)
+    assert (rows["photo.png"]["reason"], rows["noisy.png"]["reason"]) == ("", "noisy")
+
+
+@pytest.mark.parametrize("colour", [(0, 0, 0), (255, 255, 255), (18, 20, 22)])
+@pytest.mark.parametrize("bars", [(70, 0), (0, 50)])
+def test_bars_are_cropped(tmp_path: Path, colour: tuple, bars: tuple):
+    photo = corpus.photo(256, 3)
+    framed = Image.new("RGB", (256 + 2 * bars[0], 256 + 2 * bars[1]), colour)
+    framed.paste(photo, bars)
+    (row,) = corpus.rows(corpus.save(tmp_path, a=corpus.saved(framed, "JPEG", quality=85))).values()
+    assert row["reason"] == ""
+    assert (row["width"], row["height"]) == pytest.approx((256, 256), abs=1)
+    square = resize_to_square(corpus.saved(framed, "PNG"), 256, "pad", "border")
+    assert np.asarray(square).tolist() == np.asarray(photo).tolist()
+
+
+def test_plain_background_is_no_bar(tmp_path: Path):
+    """The subject is narrow, or touches two sides, or leaves at the bottom; the night is black above its horizon."""
+    images = {name: Image.new("RGB", (200, 160), "white") for name in ("narrow", "tall", "bust")}
+    images["narrow"].paste((200, 60, 20), (60, 30, 140, 130))
+    ImageDraw.Draw(images["tall"]).ellipse([60, 0, 140, 159], (200, 60, 20))
+    images["bust"].paste((200, 60, 20), (60, 50, 140, 160))
+    images["night"] = Image.new("RGB", (200, 160), "black")
+    images["night"].paste((90, 120, 30), (0, 100, 200, 160))
+    rows = corpus.rows(corpus.save(tmp_path, **images))
+    assert {(row["width"], row["height"]) for row in rows.values()} == {(200, 160)}
 
 
 def test_size_shape_and_contrast_have_limits(tmp_path: Path):

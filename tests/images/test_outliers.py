@@ -1,5 +1,6 @@
 """Off-class images are found by their colours, or by CLIP."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ from stages import UserError
 from stages.images.quality.clip import clip_embeddings
 from stages.images.quality.features import WIDTH
 from stages.images.quality.manifest import build_manifest
-from stages.images.quality.outliers import LEAST_SPREAD, NEAREST, class_distances
+from stages.images.quality.outliers import LEAST_SPREAD, NEAREST, class_distances, nearest_classes
 from stages.images.quality.params import Filter
 from tests.closure import ROOT
 from tests.images import corpus
@@ -58,6 +59,31 @@ def test_clip_gives_distances_and_features(raw: Path, tmp_path: Path):
     embeddings = clip_embeddings(folder, [None, *files])
     assert embeddings[1:] == pytest.approx(expected, abs=0.02)
     assert not embeddings[0].any()
+
+
+def test_image_nearer_to_another_class_is_off_class(raw: Path, tmp_path: Path):
+    folder = str(tiny_clip(tmp_path / "clip"))
+    images = {"Thing": sorted((raw / "Thing").iterdir()), "Other": sorted((raw / "Thing").iterdir())[12:]}
+    for name, files in images.items():
+        (tmp_path / "raw" / name).mkdir(parents=True)
+        for file in files:
+            shutil.copy(file, tmp_path / "raw" / name)
+    (tmp_path / "raw" / "Other" / "broken.png").write_bytes(b"nothing")
+    (tmp_path / "raw" / "Empty").mkdir()
+    rows = corpus.rows(tmp_path / "raw", **PARAMS, max_class_distance=1000, clip=folder)
+    assert list(rows) == [file.name for file in images["Thing"]]
+    rejected = {name: (row["reason"], row["detail"]) for name, row in rows.items() if row["reason"]}
+    assert rejected == dict.fromkeys(["12.png", "13.png"], ("off-class", "nearer to Other"))
+    assert {row["nearest_class"] for row in corpus.rows(tmp_path / "raw", **PARAMS).values()} == {None}
+
+
+def test_nearest_class_is_that_of_the_nearest_mean():
+    rng = np.random.default_rng(0)
+    vectors, classes, usable = rng.normal(size=(60, 5)), [f"{i % 4}" for i in range(60)], np.arange(60) % 5 > 0
+    means = [vectors[usable & (np.arange(60) % 4 == i)].mean(axis=0) for i in range(4)]
+    expected = [f"{np.argmin([np.linalg.norm(vector - mean) for mean in means])}" for vector in vectors]
+    assert nearest_classes(vectors, classes, usable) == expected
+    assert nearest_classes(vectors, classes, np.zeros(60, bool)) == classes
 
 
 def test_broken_clip_is_an_error(raw: Path, tmp_path: Path):

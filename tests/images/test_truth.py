@@ -1,5 +1,7 @@
 """Drawn classes with known truth: the filter rejects what is unusable, and the choice is clean and varied."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -17,20 +19,20 @@ REASONS |= {"truncated": "truncated", "unreadable": "not-an-image"}  # defect: r
 
 
 @pytest.fixture(scope="module")
-def manifests(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[pd.DataFrame, np.ndarray]]:
-    """The manifest and the features of each class, with the truth in the columns usable, defect and pose."""
+def manifests(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[pd.DataFrame, np.ndarray, Path]]:
+    """The manifest and the features of each class, with the truth in the columns usable, defect and pose; and `raw`."""
     raw, results = tmp_path_factory.mktemp("truth"), {}
     for name, seed in CLASSES.items():
         build(raw, name, seed)
         manifest, features = build_manifest(raw, Filter(**{"class": name}), 1)
         facts = {f"{name}/{file}": vars(fact) for file, fact in truth(name, seed).items()}
         columns = pd.DataFrame([facts[file] for file in manifest["file"]])[["usable", "defect", "pose"]]
-        results[name] = manifest.astype({"score": float}).join(columns), features
+        results[name] = manifest.astype({"score": float}).join(columns), features, raw
     return results
 
 
 def test_precision_recall_and_reasons(manifests: dict):
-    table = pd.concat([table for table, _ in manifests.values()])
+    table = pd.concat([table for table, *_ in manifests.values()])
     rejected = table["verdict"] == "reject"
     assert len(table) == 52 * len(CLASSES)
     assert (~table["usable"][rejected]).mean() >= 0.95, table[rejected & table["usable"]]
@@ -41,7 +43,8 @@ def test_precision_recall_and_reasons(manifests: dict):
 
 @pytest.mark.parametrize("name", CLASSES)
 def test_choice_is_clean_varied_and_not_cut_off(manifests: dict, name: str):
-    table = choose(*manifests[name], Curate())
+    manifest, features, raw = manifests[name]
+    table = choose(manifest, features, Curate(), raw)
     train = table[table["part"] == "train"]
     assert table["usable"][table["part"].isin(["train", "holdout"])].all()
     assert train["pose"].nunique() >= 6

@@ -4,6 +4,7 @@ import numpy as np
 
 PLAIN = 40  # largest RGB distance (of 441) at which two colours count as the same
 FLAT = 12  # the same for a drawn or cut-out background, where only compression makes a difference
+BAR = 16  # grey levels around that of a black or white bar, for compression
 FRAMED = 0.5  # from this share of the frame in one colour on, everything of another colour is the subject
 
 
@@ -32,3 +33,19 @@ def frame_contact(mask: np.ndarray) -> float | None:
     """
     sides = [float(side.mean()) for side in (mask[0], mask[-1], mask[:, 0], mask[:, -1])]
     return sum(sides) if max(sides) < 0.95 else None
+
+
+def content_box(grey: np.ndarray) -> tuple[int, int, int, int] | None:
+    """Return the box of a grey image (uint8 [h, w]) between bars at the left and right, or above and below, if any.
+
+    Bars have the grey level of the first corner. They end in a straight line, and between them the image reaches the
+    other two sides, as a subject before a plain background does not.
+    """
+    different = np.abs(grey - np.int16(grey[0, 0])) > BAR
+    for lines in (different, different.T):
+        shares = np.count_nonzero(lines, axis=0) / len(lines)
+        start, stop = np.flatnonzero(shares >= 0.5)[[0, -1]] + (0, 1) if shares.max() >= 0.5 else (0, 0)
+        bars = shares[:start], shares[stop:]
+        if all(bar.size and bar.mean() < 0.02 for bar in bars) and lines[[0, -1], start:stop].mean(axis=1).min() >= 0.5:
+            return (start, 0, stop, len(lines)) if lines is different else (0, start, len(lines), stop)
+    return None

@@ -6,6 +6,7 @@ import warnings
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
+from stages.images.quality.background import content_box
 from stages.images.quality.metrics import jpeg_quality
 
 # Other decoders are never called: fewer can be attacked, and EPS would start another program. JPEG includes MPO.
@@ -20,7 +21,8 @@ class UnreadableError(Exception):
 def decode(content: bytes, max_megapixels: float = float("inf")) -> tuple[Image.Image, dict]:
     """Return the first frame of a file, and the columns of the manifest that describe the file.
 
-    The frame is upright; RGBA if a pixel is transparent, else RGB. Raises UnreadableError for incomplete images.
+    The frame is upright; RGBA if a pixel is transparent, else RGB, without bars. Raises UnreadableError for incomplete
+    images.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -51,6 +53,8 @@ def _decode(content: bytes, max_megapixels: float) -> tuple[Image.Image, dict]:
     image = _eight_bit(image).convert("RGBA" if transparent else "RGB")
     if transparent and image.getchannel("A").getextrema()[0] == 255:
         image = image.convert("RGB")
+    if image.mode == "RGB":
+        image = image.crop(content_box(np.asarray(image.convert("L"))))
     columns |= {"width": image.width, "height": image.height, "exif_rotation": rotation}
     columns |= {"transparent": image.mode == "RGBA", "jpeg_quality": jpeg_quality(table) if table else None}
     return image, columns

@@ -13,10 +13,12 @@ from stages import UserError
 from stages.images.quality.duplicates import best_copies, group_duplicates
 from stages.images.quality.features import WIDTH
 from stages.images.quality.measurements import measure_file, unreadable_file
-from stages.images.quality.outliers import class_distances
+from stages.images.quality.outliers import class_distances, nearest_classes
 from stages.images.quality.params import Filter
 from stages.images.quality.verdict import quality, reject
 from stages.images.quality.workers import map_in_workers
+
+OF_OTHERS = 8  # images of each other class that CLIP compares with
 
 
 def build_manifest(raw: Path, params: Filter, workers: int, measure=measure_file) -> tuple[pd.DataFrame, np.ndarray]:
@@ -25,21 +27,30 @@ def build_manifest(raw: Path, params: Filter, workers: int, measure=measure_file
     Raises UserError if the class does not exist or is empty.
     """
     names = _file_names(_class_folder(raw, params.class_), raw)
+    if not names:
+        raise UserError(f"{raw / params.class_} is empty; put images there by dataset, or choose another filter.class.")
     task = partial(measure, raw=raw, max_megapixels=params.max_megapixels)
-    results = map_in_workers(task, unreadable_file, names, workers)
-    measured = dict(tqdm(results, "filter", len(names), unit="image", disable=None))
+    others = _other_classes(raw, params.class_) if params.clip else []
+    results = map_in_workers(task, unreadable_file, names + others, workers)
+    measured = dict(tqdm(results, "filter", len(names + others), unit="image", disable=None))
     rows, features = zip(*(measured[name] for name in names), strict=True)
     features, vectors = np.split(np.stack(features), [WIDTH], axis=1)
-    groups = group_duplicates([row["phash"] for row in rows], params.duplicate_distance)
+    hashes = [(row["phash"], row["fine_phash"], row["mirror_phash"]) for row in rows]
+    groups = group_duplicates(hashes, params.duplicate_distance)
     for row, group in zip(rows, groups, strict=True):
-        row |= {"class_distance": None, "group": group}
+        row |= {"class_distance": None, "nearest_class": None, "group": group}
     best = best_copies(rows, params)
     unique = np.array([best.get(row["group"]) is row for row in rows])
     if params.clip:
         from stages.images.quality.clip import center, clip_embeddings  # importing torch takes seconds
 
-        files = [raw / name if row["phash"] else None for name, row in zip(names, rows, strict=True)]
+        files = [raw / name if measured[name][0]["phash"] else None for name in names + others]
         vectors = clip_embeddings(params.clip, files)
+        usable = np.append(unique, [file is not None for file in files[len(names) :]]).astype(bool)
+        nearest = nearest_classes(vectors, [name.partition("/")[0] for name in names + others], usable)
+        for row, class_ in zip(rows, nearest, strict=False):
+            row["nearest_class"] = class_
+        vectors = vectors[: len(names)]
         features = np.concatenate([features, center(vectors, unique)], axis=1)
     for row, distance in zip(rows, class_distances(vectors, unique), strict=True):
         row["class_distance"] = distance if row["phash"] else None
@@ -63,9 +74,13 @@ def _class_folder(raw: Path, name: str) -> Path:
     raise UserError(f"{raw} has no class {name}{hint}. Set filter.class.")
 
 
+def _other_classes(raw: Path, name: str) -> list[str]:
+    """Return the paths relative to `raw` of evenly spaced images of each class but one."""
+    names = [_file_names(path, raw) for path in sorted(raw.iterdir()) if path.is_dir() and path.name != name]
+    return [file for files in names for file in files[:: len(files) // (OF_OTHERS + 1) + 1]]
+
+
 def _file_names(folder: Path, raw: Path) -> list[str]:
     """Return the paths relative to `raw` of everything in a folder but folders, sorted by their bytes."""
     files = [path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()]
-    if not files:
-        raise UserError(f"{folder} is empty; put images there by dataset, or set filter.class to another class.")
     return sorted((str(path.relative_to(raw)) for path in files), key=os.fsencode)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import imagehash
 import numpy as np
+from PIL import ImageOps
 
 from stages.common.files import sha256
 from stages.images.quality import background, metrics
@@ -13,8 +14,8 @@ from stages.images.quality.watermarks import watermark_shapes
 
 COLUMNS = (
     *("file", "sha256", "bytes", "format", "mode", "width", "height", "frames", "exif_rotation", "transparent"),
-    *("sharpness", "jpeg_quality", "blocking", "noise", "contrast", "border_colour", "border_plain", "border_flat"),
-    *("subject_share", "frame_contact", "watermark_shapes", "phash"),
+    *("sharpness", "jpeg_quality", "blocking", "noise", "flat_noise", "contrast", "border_colour", "border_plain"),
+    *("border_flat", "subject_share", "frame_contact", "watermark_shapes", "phash", "fine_phash", "mirror_phash"),
 )
 SHARPNESS_SIDE, WATERMARK_SIDE, SUBJECT_SIDE = 256, 128, 64  # longer side in pixels at which each is measured
 
@@ -66,7 +67,7 @@ def _measure_image(content: bytes, max_megapixels: float) -> tuple[dict, np.ndar
     columns |= {
         "sharpness": metrics.sharpness(np.asarray(shrink(grey, SHARPNESS_SIDE))),
         "blocking": metrics.blocking(levels),
-        "noise": metrics.noise(levels),
+        **dict(zip(("noise", "flat_noise"), metrics.noise(levels), strict=True)),
         "contrast": metrics.contrast(levels),
         "border_colour": "#{:02x}{:02x}{:02x}".format(*colour),
         "border_plain": plain,
@@ -75,6 +76,8 @@ def _measure_image(content: bytes, max_megapixels: float) -> tuple[dict, np.ndar
         "frame_contact": background.frame_contact(mask),
         "watermark_shapes": watermark_shapes(letters, letter_mask) if flat >= background.FRAMED else 0,
         "phash": str(imagehash.phash(small)),
+        "fine_phash": str(imagehash.phash(small, 12)),
+        "mirror_phash": str(imagehash.phash(ImageOps.mirror(small), 12)),
     }
     columns = {name: round(value, 4) if isinstance(value, float) else value for name, value in columns.items()}
     return columns, np.concatenate([descriptor(small, mask), palette(pixels)], dtype=np.float32)

@@ -7,6 +7,7 @@ import numpy as np
 LINES = 32  # about so many evenly spaced rows and columns stand for all, also in a large photograph
 REACH = 12  # pixels over which an edge may rise
 GRID = 8  # JPEG's block
+BLOCK, LOWER_DECILE = 32, 0.775  # means over 32 pixels of white noise: their lower decile over their mean
 LUMA_STEPS = 16 + 11 + 10 + 16  # the first four of the luma table at JPEG quality 50 (ITU T.81, table K.1)
 
 
@@ -61,17 +62,22 @@ def jpeg_quality(table: list[int]) -> int:
     return round(min(max(5000 / scale if scale > 100 else (200 - scale) / 2, 1), 100))
 
 
-def noise(grey: np.ndarray) -> float:
+def noise(grey: np.ndarray) -> tuple[float, float]:
     """Return the standard deviation of the noise in grey levels (Immerkær 1996: a Laplacian that ignores structure).
 
-    The median over rows replaces the mean over pixels, so that a few textured rows do not count as noise.
+    The first value is that of the median row, which contains foliage and fur. The second is measured where the image is
+    flat (as by Liu, Tanaka and Okutomi 2013): the lower decile over BLOCK pixels of a row, as a share of that of white
+    noise.
     """
     if min(grey.shape) < 3:
-        return 0.0
+        return 0.0, 0.0
     above, row, below = (grey[i : len(grey) - 2 + i : max(1, len(grey) // LINES)].astype(np.int16) for i in range(3))
     vertical = above - 2 * row + below
-    laplacian = vertical[:, :-2] - 2 * vertical[:, 1:-1] + vertical[:, 2:]
-    return float(np.quantile(np.abs(laplacian).mean(axis=1), 0.5, method="higher")) * math.sqrt(math.pi / 2) / 6
+    laplacian = np.abs(vertical[:, :-2] - 2 * vertical[:, 1:-1] + vertical[:, 2:])
+    rows = np.quantile(laplacian.mean(axis=1), 0.5, method="higher")
+    blocks = np.split(laplacian, range(BLOCK, laplacian.shape[1], BLOCK), axis=1)[: max(1, laplacian.shape[1] // BLOCK)]
+    flat = np.quantile([block.mean(axis=1) for block in blocks], 0.1) / LOWER_DECILE
+    return tuple(float(level) * math.sqrt(math.pi / 2) / 6 for level in (rows, flat))
 
 
 def contrast(grey: np.ndarray) -> float:

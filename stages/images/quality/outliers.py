@@ -1,6 +1,7 @@
 """Find off-class images by their distance to the nearest images of the class."""
 
 import numpy as np
+import pandas as pd
 from scipy.spatial import KDTree
 
 NEAREST = 3  # a class may have several looks: an image needs a few similar ones, not all
@@ -26,3 +27,11 @@ def class_distances(vectors: np.ndarray, usable: np.ndarray) -> list[float | Non
     usual = np.median(nearest[references])
     deviation = 1.4826 * np.median(np.abs(nearest[references] - usual))
     return np.round((nearest - usual) / max(deviation, LEAST_SPREAD), 2).tolist()
+
+
+def nearest_classes(vectors: np.ndarray, classes: list[str], usable: np.ndarray) -> list[str]:
+    """Return for each vector [n, D] the class with the nearest center, the mean of its usable vectors (bool [n])."""
+    if not usable.any():
+        return classes
+    centers = pd.DataFrame(vectors[usable]).groupby(np.array(classes)[usable]).mean()
+    return centers.index[KDTree(centers).query(vectors)[1]].tolist()

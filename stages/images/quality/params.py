@@ -17,7 +17,9 @@ class Filter(Section, populate_by_name=True):
     max_blocking: float = Field(
         2.5, gt=0, le=1000, description="Most that steps on JPEG's 8-pixel grid exceed others (1: twice)."
     )
-    max_noise: float = Field(12.0, gt=0, le=255, description="Most noise: standard deviation in grey levels, 0 to 255.")
+    max_noise: float = Field(
+        10.0, gt=0, le=255, description="Most noise in flat parts: its standard deviation in grey levels."
+    )
     min_contrast: float = Field(
         16.0, ge=0, le=255, description="Lowest contrast: grey levels from the darkest to the lightest 1 % of pixels."
     )
@@ -26,7 +28,7 @@ class Filter(Section, populate_by_name=True):
     )
     max_watermark_shapes: NonNegativeInt = Field(16, le=10**6, description="Most letters of one colour on a flat area.")
     duplicate_distance: NonNegativeInt = Field(
-        4, le=64, description="Images whose 64-bit perceptual hashes differ in at most this many bits are duplicates."
+        4, le=64, description="Bits, of 64, in which perceptual hashes of duplicates differ; twice as many of 144."
     )
     clip: Line | None = Field(
         None, description="CLIP model (folder or hub id) that finds off-class images; null: find them by colours."

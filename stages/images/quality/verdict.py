@@ -6,6 +6,7 @@ from stages.images.quality.background import FRAMED
 from stages.images.quality.params import Filter
 
 WEIGHTS = {"size": 1.0, "sharp": 2.0, "clean": 1.5, "plain": 2.0, "share": 1.5, "margin": 1.5, "similar": 1.5}
+TEXTURED = 12  # grey levels of noise, texture included, from which an image is not clean
 AT_LEAST, AT_MOST = "at least {:g} needed", "at most {:g} allowed"
 
 
@@ -22,7 +23,7 @@ def reject(row: dict, params: Filter) -> tuple[str, str]:
         ("blurred", "sharpness {}", row["sharpness"], AT_LEAST, params.min_sharpness),
         ("jpeg-artifacts", "JPEG quality {}", row["jpeg_quality"] or 100, AT_LEAST, params.min_jpeg_quality),
         ("jpeg-artifacts", "blocking {}", row["blocking"], AT_MOST, params.max_blocking),
-        ("noisy", "noise {}", row["noise"], AT_MOST, params.max_noise),
+        ("noisy", "noise {}", row["flat_noise"], AT_MOST, params.max_noise),
         ("cut-off", "{} sides covered", contact, AT_MOST, params.max_frame_contact),
         ("watermark", "{} letters", row["watermark_shapes"], AT_MOST, params.max_watermark_shapes),
         ("off-class", "class distance {}", row["class_distance"] or 0, AT_MOST, params.max_class_distance),
@@ -30,6 +31,8 @@ def reject(row: dict, params: Filter) -> tuple[str, str]:
     for reason, measured, value, bound, limit in rules:
         if value < limit if bound == AT_LEAST else value > limit:
             return reason, f"{measured.format(f'{value:.4g}')}, {bound.format(limit)}"
+    if row["nearest_class"] not in (None, row["file"].partition("/")[0]):
+        return "off-class", f"nearer to {row['nearest_class']}"
     return "", ""
 
 
@@ -46,7 +49,7 @@ def quality(row: dict, params: Filter) -> dict[str, float]:
     terms = {
         "size": math.log2(max(min(row["width"], row["height"]) / params.min_side_px, 1)) / 2,
         "sharp": row["sharpness"] / 0.5,  # full for an edge of two pixels
-        "clean": max(1 - row["blocking"] / params.max_blocking, 0) * max(1 - row["noise"] / params.max_noise, 0),
+        "clean": max(1 - row["blocking"] / params.max_blocking, 0) * max(1 - row["noise"] / TEXTURED, 0),
         "plain": row["border_plain"],
         "share": min(share / 0.3, (1 - share) / 0.3) if framed else 0.5,  # full from one to two thirds of the image
         "margin": 1 - 2 * contact / params.max_frame_contact if framed and contact is not None else 0.5,

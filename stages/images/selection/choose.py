@@ -1,9 +1,13 @@
 """Choose the training images and the held-out images, and rank all others."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 
 from stages import UserError
+from stages.images.selection.contact_sheet import thumbnail
+from stages.images.selection.crops import SIDE, is_part
 from stages.images.selection.overrides import match_overrides
 from stages.images.selection.params import Curate
 
@@ -11,13 +15,14 @@ POOL = 2  # candidates for each wanted image: diversity may cost only some quali
 LEAST_SPREAD = 0.05  # smaller differences of scores are chance
 
 
-def choose(manifest: pd.DataFrame, features: np.ndarray, params: Curate) -> pd.DataFrame:
+def choose(manifest: pd.DataFrame, features: np.ndarray, params: Curate, raw: Path) -> pd.DataFrame:
     """Rank the rows of a manifest, with features [rows, D], and choose `count` training images and `holdout` others.
 
     Included images come first. The others are taken one at a time, each by its quality and by its difference from those
-    already taken (maximal marginal relevance, Carbonell and Goldstein 1998). Returns all rows, the chosen first, with
-    the columns `part` (train, holdout, usable or rejected), `note` (why), `mark` (include, exclude or empty) and
-    `pattern` (of the override). Raises UserError if there are too few images or the overrides contradict each other.
+    already taken (maximal marginal relevance, Carbonell and Goldstein 1998). An image that shows a part of a training
+    image, or its mirror image, is not held out. Returns all rows, the chosen first, with the columns `part` (train,
+    holdout, usable or rejected), `note` (why), `mark` (include, exclude or empty) and `pattern` (of the override).
+    Raises UserError if there are too few images or the overrides contradict each other.
     """
     files, hashes = manifest["file"].tolist(), manifest["sha256"].tolist()
     included = match_overrides(params.include, files, hashes, "include")
@@ -30,10 +35,11 @@ def choose(manifest: pd.DataFrame, features: np.ndarray, params: Curate) -> pd.D
     wanted = params.count - len(included) + params.holdout
     if len(candidates) < wanted:
         raise UserError(_too_few(manifest, len(candidates), wanted, params))
-    candidates = candidates[: POOL * wanted]
-    quality = (scores[candidates] - scores[candidates].min()) / max(np.ptp(scores[candidates]), LEAST_SPREAD)
-    taken = _diverse(quality, features[candidates], features[list(included)], params.diversity, wanted)
-    chosen = [*included, *(candidates[i] for i in taken)]
+    pool, others = candidates[: POOL * wanted], candidates[POOL * wanted : 10 * POOL * wanted]
+    quality = (scores[pool] - scores[pool].min()) / max(np.ptp(scores[pool]), LEAST_SPREAD)
+    taken = _diverse(quality, features[pool], features[list(included)], params.diversity)
+    ranked = [*included, *(pool[i] for i in taken), *others]
+    chosen = ranked[: params.count] + _held_out(ranked, [raw / file for file in files], params)
 
     table = manifest.assign(part="rejected", note=manifest["reason"], mark="", pattern="")
     table.loc[usable, ["part", "note"]] = "usable"
@@ -45,8 +51,23 @@ def choose(manifest: pd.DataFrame, features: np.ndarray, params: Curate) -> pd.D
     return table.loc[list(dict.fromkeys([*chosen, *usable, *order]))]
 
 
-def _diverse(quality: np.ndarray, pool: np.ndarray, chosen: np.ndarray, diversity: float, wanted: int) -> list[int]:
-    """Take `wanted` images from a pool, given the qualities [n] and features [n, D] of the pool, in this order.
+def _held_out(ranked: list[int], paths: list[Path], params: Curate) -> list[int]:
+    """Return the first `holdout` of the ranked rows after the training images that show no part of one of these."""
+    train, held_out = [thumbnail(paths[row], 2 * SIDE).convert("L") for row in ranked[: params.count]], []
+    for row in ranked[params.count :]:
+        image = thumbnail(paths[row], 2 * SIDE).convert("L")
+        if not any(is_part(image, other) or is_part(other, image) for other in train):
+            held_out.append(row)
+        if len(held_out) == params.holdout:
+            return held_out
+    raise UserError(
+        f"curate.holdout is {params.holdout}, but only {len(held_out)} usable images show no part of a training image, "
+        "mirrored or not; lower holdout, or add images."
+    )
+
+
+def _diverse(quality: np.ndarray, pool: np.ndarray, chosen: np.ndarray, diversity: float) -> list[int]:
+    """Rank the images of a pool, given their qualities [n] and features [n, D].
 
     `chosen` holds the features [m, D] of images that are chosen already. Differences count in units of their median in
     the pool, because a class may vary little.
@@ -55,7 +76,7 @@ def _diverse(quality: np.ndarray, pool: np.ndarray, chosen: np.ndarray, diversit
     spread = max(float(np.median(1 - pool @ pool.T)), 1e-6)
     difference = np.min([np.ones(len(pool)), *((1 - pool @ image) / spread for image in chosen)], axis=0)
     taken: list[int] = []
-    for _ in range(wanted):
+    for _ in pool:
         gain = (1 - diversity) * quality + diversity * difference
         gain[taken] = -np.inf
         taken.append(int(np.argmax(gain)))

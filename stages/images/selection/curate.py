@@ -35,7 +35,7 @@ def curate(
     raw: Path, manifest: pd.DataFrame, features: np.ndarray, params: Curate, folder: Path
 ) -> tuple[dict, Image.Image, str]:
     """Write the chosen images to `folder`; return their index, the contact sheet and the page."""
-    table = choose(manifest, features, params)
+    table = choose(manifest, features, params, raw)
     index = {"class": manifest["file"][0].partition("/")[0], "resolution": params.resolution}
     for part in ("train", "holdout"):
         index[part] = []
