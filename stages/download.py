@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from stages.common.files import folder_atomic, write_json
-from stages.common.locks import lock
 from stages.common.params import load
 from stages.common.stage import stage
 from stages.images.sources.fetch import fetch
@@ -18,7 +17,7 @@ def main() -> str:
     """Write data/raw and data/raw.json."""
     dataset = load("dataset").dataset
     try:
-        with lock(SCRATCH, "download"), folder_atomic(RAW) as raw:
+        with folder_atomic(RAW) as raw:
             receipt = fetch(dataset, raw, SCRATCH)
     except OSError as error:
         error.filename = error.filename or str(SCRATCH)  # ENOSPC comes without a file name.

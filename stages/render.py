@@ -6,7 +6,6 @@ from tqdm import tqdm
 
 from stages import UserError
 from stages.common.files import folder_atomic, png_bytes, write_atomic, write_json
-from stages.common.locks import lock
 from stages.common.outs import read_image, read_json
 from stages.common.params import load
 from stages.common.stage import stage
@@ -30,20 +29,19 @@ def main() -> str:
     model = resolve(params.model)
     inputs = RenderInputs(model, params.concept, params.render, EMBEDDING)
     training = [CURATED / row["file"] for row in read_json(CURATED / "index.json", "curate")["train"]]
-    with lock(SCRATCH, "rendering"):
-        cache = RenderCache(SCRATCH, inputs)
-        if missing := cache.missing():
-            sampler = ImageSampler(inputs, configure_torch(params.runtime))
-            for job in tqdm(missing, "render", unit="image"):
-                cache.write(job, sampler(job))
-        with folder_atomic(RENDERS) as folder:
-            for job, path in cache.paths.items():
-                write_atomic(folder / job.file, path.read_bytes())
-            write_json(folder / "index.json", inputs.index())
-        images = {job: read_image(path, "render") for job, path in cache.paths.items()}
-        grid = draw_grid(inputs, images, [read_image(path, "curate") for path in training])
-        write_atomic(GRID, png_bytes(grid))
-        cache.prune()
+    cache = RenderCache(SCRATCH, inputs)
+    if missing := cache.missing():
+        sampler = ImageSampler(inputs, configure_torch(params.runtime))
+        for job in tqdm(missing, "render", unit="image"):
+            cache.write(job, sampler(job))
+    with folder_atomic(RENDERS) as folder:
+        for job, path in cache.paths.items():
+            write_atomic(folder / job.file, path.read_bytes())
+        write_json(folder / "index.json", inputs.index())
+    images = {job: read_image(path, "render") for job, path in cache.paths.items()}
+    grid = draw_grid(inputs, images, [read_image(path, "curate") for path in training])
+    write_atomic(GRID, png_bytes(grid))
+    cache.prune()
     return f"{len(images)} images in {RENDERS}; grid in {GRID}"
 
 

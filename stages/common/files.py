@@ -15,9 +15,12 @@ if TYPE_CHECKING:
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:
-    """Write `content` to `path`, or leave `path` as it was (temporary file beside it, fsync, rename)."""
+    """Write `content` to `path`, or leave `path` as it was (temporary file beside it, fsync, rename).
+
+    A killed process leaves the temporary file; the next call for `path` replaces it.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.tmp")
     try:
         with temporary.open("wb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
@@ -44,7 +47,7 @@ def folder_atomic(path: Path) -> Iterator[Path]:
     The old folder is renamed before it is deleted, so that at no time a half-deleted folder stands at `path`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    new, old = (path.with_name(f".{path.name}.{os.getpid()}.{kind}") for kind in ("tmp", "old"))
+    new, old = (path.with_name(f".{path.name}.{kind}") for kind in ("tmp", "old"))
     for folder in (new, old):
         shutil.rmtree(folder, ignore_errors=True)
     new.mkdir()
@@ -54,7 +57,7 @@ def folder_atomic(path: Path) -> Iterator[Path]:
             path.replace(old)
         try:
             new.replace(path)
-        except OSError:
+        except BaseException:  # a signal may arrive between the two calls
             if old.exists():
                 old.replace(path)
             raise

@@ -1,7 +1,60 @@
-"""Turn SIGTERM and SIGINT into a flag that a stage polls between two steps."""
+"""Signals: a line instead of a traceback, an end together with DVC, and a flag that the training polls."""
 
+import contextlib
+import ctypes
+import os
 import signal
+import sys
+from collections.abc import Callable, Iterator
 from types import FrameType
+from typing import Any, NoReturn
+
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+PR_SET_PDEATHSIG = 1
+
+
+def set_handler(handler: Callable | signal.Handlers) -> dict[int, Any]:
+    """Set the handler of SIGINT, SIGTERM and SIGHUP; return the old ones. `nohup` ignores SIGHUP, which stays so."""
+    numbers = [n for n in STOPS if n != signal.SIGHUP or signal.getsignal(n) != signal.SIG_IGN]
+    return {number: signal.signal(number, handler) for number in numbers}
+
+
+@contextlib.contextmanager
+def unwinding() -> Iterator[None]:
+    """Let a signal unwind the stack of the block, so that its temporary files and workers are removed."""
+    old = set_handler(_unwind)
+    try:
+        yield
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
+
+
+def _unwind(number: int, frame: FrameType | None) -> NoReturn:
+    set_handler(signal.SIG_DFL)  # for a second signal
+    _report(number)
+    raise SystemExit(128 + number)
+
+
+def exit_at_once(number: int, frame: FrameType | None) -> NoReturn:
+    """End the process. While modules are imported, an exception would be reported as a failed import."""
+    _report(number)
+    os._exit(128 + number)
+
+
+def _report(number: int) -> None:
+    stage, name = sys.orig_argv[-1].rpartition(".")[2], signal.Signals(number).name
+    line = f"{stage}: stopped by {name}; run the same command to continue.\n"
+    os.write(2, ("\n" * os.isatty(2) + line).encode())  # `print` must not be called while it is running
+
+
+def end_with_dvc() -> None:
+    """Receive SIGTERM when DVC ends, however it ends. Only Linux can do this; elsewhere the stage runs to its end."""
+    if "DVC_STAGE" in os.environ and sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        # DVC may have ended before the call. Its stages are in its process group, those of a launcher are not.
+        if "LOCAL_RANK" not in os.environ and os.getpgid(os.getppid()) != os.getpgrp():
+            os.kill(os.getpid(), signal.SIGTERM)
 
 
 class StopSignal:
@@ -9,7 +62,7 @@ class StopSignal:
 
     def __init__(self) -> None:
         self.received: int | None = None
-        self._handlers = {number: signal.signal(number, self._record) for number in (signal.SIGTERM, signal.SIGINT)}
+        self._handlers = set_handler(self._record)
 
     def __call__(self) -> bool:
         return self.received is not None
