@@ -5,7 +5,9 @@ import ctypes
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from multiprocessing import parent_process
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -55,6 +57,11 @@ def end_with_dvc() -> None:
         # DVC may have ended before the call. Its stages are in its process group, those of a launcher are not.
         if "LOCAL_RANK" not in os.environ and os.getpgid(os.getppid()) != os.getpgrp():
             os.kill(os.getpid(), signal.SIGTERM)
+
+
+def end_with_parent() -> None:
+    """End this worker process when the one that it works for ends, however that ends."""
+    threading.Thread(target=lambda: (parent_process().join(), os._exit(1)), daemon=True).start()
 
 
 class StopSignal:

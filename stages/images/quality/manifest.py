@@ -64,8 +64,9 @@ def _class_folder(raw: Path, name: str) -> Path:
 
 
 def _file_names(folder: Path, raw: Path) -> list[str]:
-    """Return the paths relative to `raw` of everything in a folder but folders, sorted by their bytes."""
+    """Return the paths relative to `raw` of everything in a folder but folders and captions, sorted by their bytes."""
     files = [path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()]
+    files = [path for path in files if path.suffix != ".txt" or not path.with_suffix("").is_file()]
     if not files:
         raise UserError(f"{folder} is empty; put images there by dataset, or set filter.class to another class.")
     return sorted((str(path.relative_to(raw)) for path in files), key=os.fsencode)

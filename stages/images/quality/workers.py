@@ -1,16 +1,15 @@
 """Apply a function to items in worker processes, and survive workers that die or hang."""
 
 import contextlib
-import os
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from stages import UserError
+from stages.common.signals import end_with_parent
 
 SECONDS = 60  # no sound image takes longer
 STARTS = 5
@@ -82,15 +81,10 @@ def _start(function: Callable) -> tuple[Any, Connection]:
     )
 
 
-def _end_with_parent() -> None:
-    parent_process().join()
-    os._exit(1)
-
-
 def _serve(connection: Connection, function: Callable) -> None:
     """Answer items with results until the main process closes the connection or dies."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # on Ctrl-C, the main process ends the workers
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     with contextlib.suppress(EOFError, BrokenPipeError):
         connection.send(None)
         while True:

@@ -41,7 +41,17 @@ def curate(
             file = f"{part}/{i:02d}.png"
             square = resize_to_square((raw / row.file).read_bytes(), params.resolution, params.fit, params.background)
             write_atomic(folder / file, png_bytes(square))
+            _copy_caption(raw / f"{row.file}.txt", (folder / file).with_suffix(".txt"))
             source = {"source": row.file, "sha256": row.sha256, "score": row.score, "reason": row.note}
             index[part].append({"file": file} | source)
     title = f"{index['class']}: {params.count} of {len(table)} images"
     return index, contact_sheet(title, table, raw), render_page(title, table, raw, params)
+
+
+def _copy_caption(source: Path, target: Path) -> None:
+    try:
+        write_atomic(target, source.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        pass  # most images have none
+    except UnicodeDecodeError as error:
+        raise UserError(f"{source} is not UTF-8 ({error.reason}); correct the text file beside that image.") from None
