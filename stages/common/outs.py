@@ -27,6 +27,14 @@ def read_csv(path: Path, stage: str) -> list[dict[str, str]]:
         raise UserError(f"{path} cannot be read ({error}); run `dvc repro {stage}`.") from None
 
 
+def read_text(path: Path) -> str:
+    """Return a text that a user wrote, without a byte order mark."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except ValueError as error:
+        raise UserError(f"{path} is not UTF-8 ({error}); correct the text file that it was copied from.") from None
+
+
 def read_image(path: Path, stage: str) -> Image.Image:
     """Return an image that `stage` writes, as RGB."""
     try:

@@ -3,6 +3,7 @@
 import difflib
 import os
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from stages.images.quality.measurements import measure_file, unreadable_file
 from stages.images.quality.outliers import class_distances
 from stages.images.quality.params import Filter
 from stages.images.quality.verdict import quality, reject
-from stages.images.quality.workers import map_in_workers
+from stages.common.workers import map_in_workers
 
 
 def build_manifest(raw: Path, params: Filter, workers: int, measure=measure_file) -> tuple[pd.DataFrame, np.ndarray]:
@@ -26,6 +27,7 @@ def build_manifest(raw: Path, params: Filter, workers: int, measure=measure_file
     """
     names = _file_names(_class_folder(raw, params.class_), raw)
     task = partial(measure, raw=raw, max_megapixels=params.max_megapixels)
+    get_context("forkserver").set_forkserver_preload([__name__])  # imported once for all workers
     results = map_in_workers(task, unreadable_file, names, workers)
     measured = dict(tqdm(results, "filter", len(names), unit="image", disable=None))
     rows, features = zip(*(measured[name] for name in names), strict=True)

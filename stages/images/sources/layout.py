@@ -27,9 +27,13 @@ def arrange(files: Iterable[tuple[PurePosixPath, Path]], raw: Path, name: str, m
     """
     classes, left_out, contents, taken = Counter(), Counter(), set(), set()
     size, captioned, digest = 0, 0, hashlib.sha256()
-    captions = _captions(files := list(files))
+    files = list(files)
+    texts = {name: path for name, path in files if name.suffix == ".txt" and stat.S_ISREG(path.lstat().st_mode)}
+    images = [relative for relative, _ in files if relative.suffix.lower() in IMAGES]
+    captions = {image: texts[text] for image in images if (text := image.with_suffix(".txt")) in texts}
+    used = set(captions.values())
     for relative, path in files:
-        if relative in captions:
+        if path in used:
             continue
         class_name, reason, content = class_of(relative, name), _reason(path, relative), ""
         try:
@@ -52,7 +56,7 @@ def arrange(files: Iterable[tuple[PurePosixPath, Path]], raw: Path, name: str, m
         (raw / class_name).mkdir(parents=True, exist_ok=True)
         shutil.move(path, raw / target) if move else shutil.copyfile(path, raw / target)
         (raw / target).chmod(0o644)
-        if relative.suffix.lower() in IMAGES and (caption := captions.get(relative.with_suffix(".txt"))):
+        if caption := captions.get(relative):
             shutil.copyfile(caption, raw / f"{target}.txt")
             digest.update(caption.read_bytes())
             captioned += 1
@@ -60,15 +64,6 @@ def arrange(files: Iterable[tuple[PurePosixPath, Path]], raw: Path, name: str, m
         raise UserError(f"{name} has no images; give a folder of images, or a folder of such folders, one per class.")
     counts = {"classes": dict(classes), "files": classes.total(), "bytes": size, "left_out": dict(left_out)}
     return counts | {"captions": captioned, "content_sha256": digest.hexdigest()}
-
-
-def _captions(files: list[tuple[PurePosixPath, Path]]) -> dict[PurePosixPath, Path]:
-    """Return the text files that have the name of an image beside them."""
-    stems = {path.with_suffix("") for path, _ in files if path.suffix.lower() in IMAGES}
-    texts = {
-        relative: path for relative, path in files if relative.suffix == ".txt" and stat.S_ISREG(path.lstat().st_mode)
-    }
-    return {relative: path for relative, path in texts.items() if relative.with_suffix("") in stems}
 
 
 def class_of(relative: PurePosixPath, name: str) -> str:

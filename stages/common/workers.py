@@ -67,7 +67,6 @@ def _run(function: Callable, items: list, workers: int) -> Iterator[tuple[Any, A
 
 def _start(function: Callable) -> tuple[Any, Connection]:
     context = get_context("forkserver")
-    context.set_forkserver_preload(["stages.images.quality.manifest"])  # imported once for all workers
     for _ in range(STARTS):
         connection, other_end = context.Pipe()
         process = context.Process(target=_serve, args=(other_end, function), daemon=True)
