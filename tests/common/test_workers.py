@@ -13,10 +13,10 @@ import pytest
 
 from stages import UserError
 from stages.common import workers
+from stages.common.workers import map_in_workers
 from stages.images.quality.manifest import build_manifest
 from stages.images.quality.measurements import measure_file
 from stages.images.quality.params import Filter
-from stages.common.workers import map_in_workers
 from tests.images import corpus
 
 PARAMS = Filter(**{"class": "Thing"})

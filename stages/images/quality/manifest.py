@@ -11,13 +11,13 @@ import pandas as pd
 from tqdm import tqdm
 
 from stages import UserError
+from stages.common.workers import map_in_workers
 from stages.images.quality.duplicates import best_copies, group_duplicates
 from stages.images.quality.features import WIDTH
 from stages.images.quality.measurements import measure_file, unreadable_file
 from stages.images.quality.outliers import class_distances
 from stages.images.quality.params import Filter
 from stages.images.quality.verdict import quality, reject
-from stages.common.workers import map_in_workers
 
 
 def build_manifest(raw: Path, params: Filter, workers: int, measure=measure_file) -> tuple[pd.DataFrame, np.ndarray]:
