@@ -26,7 +26,8 @@ def main() -> None:
     options = parser(__doc__)
     options.add_argument("--count", type=int, default=60, help="number of signals")
     count, good = options.parse_args().count, 0
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job, and what it starts, would ignore it
+    for number in (signal.SIGINT, signal.SIGHUP):  # a background job, and what it starts, would ignore them
+        signal.signal(number, signal.SIG_DFL)
     print(machine(), "signal | to | stage | exit code of dvc | same hashes | processes left | files left", sep="\n")
     with tempfile.TemporaryDirectory() as temporary:
         folder, seconds = Path(temporary), {}
@@ -34,6 +35,7 @@ def main() -> None:
         write_params(folder, params | {"runtime": {"device": "cpu", "checkpoint_seconds": 0, "workers": 2}})
         for name in ("stages", "dvc.yaml", "versions.txt", ".dvcignore"):
             (folder / name).symlink_to(ROOT / name)
+        os.environ["DVC_NO_ANALYTICS"] = "1"  # its daemon would be left
         subprocess.run(["dvc", "init", "-q", "--no-scm", "-f"], cwd=folder, env=environment(), check=True)
         for stage in STAGES:
             start = time.monotonic()
@@ -65,7 +67,11 @@ def interrupt(folder: Path, stage: str, number: int, target: str, moment: float)
         stages = psutil.Process(dvc.pid).children() if target == "stage" else []
         os.killpg(dvc.pid, number) if target == "group" else os.kill(stages[0].pid if stages else dvc.pid, number)
     time.sleep(2)
-    running = [p.info for p in psutil.process_iter(["cwd", "cmdline", "status"]) if p.info["cwd"] == str(folder)]
+    running = [
+        p.info
+        for p in psutil.process_iter(["cwd", "cmdline", "status"])
+        if p.pid != dvc.pid and p.info["cwd"] == str(folder)
+    ]
     left = [" ".join(p["cmdline"]) for p in running if p["status"] != "zombie" and dvc.poll() is not None]
     return dvc.wait(), left
 

@@ -6,6 +6,7 @@ import functools
 import io
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -50,7 +51,7 @@ def stage(main: Callable[[], str]) -> Callable[[], None]:
         except OSError as error:
             if error.errno not in NOT_WRITABLE:
                 raise
-            path = error.filename or Path.cwd()
+            path = error.filename or f"{Path.cwd()} or {tempfile.gettempdir()}"
             raise SystemExit(
                 f"{name}: {error.strerror}: {path}; free some space or allow writing there, and run again."
             ) from None

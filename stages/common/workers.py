@@ -2,6 +2,7 @@
 
 import contextlib
 import signal
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from multiprocessing import get_context
@@ -23,6 +24,10 @@ def map_in_workers(function: Callable, failed: Callable, items: list, workers: i
     A worker dies if a decoder crashes, or if the OS kills it because memory is short. Its item is run again when all
     others are done, alone in a new worker. Only an item that kills two of those has failed.
     """
+    try:
+        tempfile.gettempdir()  # for the sockets of the workers
+    except FileNotFoundError as error:
+        raise UserError(f"{error.strerror}; free some space there, or set TMPDIR.") from None
     suspects = []
     for item, result in _run(function, items, workers):
         if result is CRASHED:
