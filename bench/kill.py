@@ -10,14 +10,15 @@ import signal
 import subprocess
 import tempfile
 import time
+import timeit
 from pathlib import Path
 
 import psutil
 
-from bench.common import ROOT, environment, machine, make_project, parser, write_params
+from bench.common import ROOT, environment, machine, make_project, parser
 
-OVERRIDES = ["train.steps=12", "train.lr_warmup_steps=4", "train.validation_every=6", "train.validation_timesteps=1"]
-OVERRIDES += ["train.batch_size=1", "curate.resolution=64", "render.prompts={a: 'a {}'}", "render.seeds=[0]"]
+OVERRIDES = """train.steps=12 train.batch_size=1 train.lr_warmup_steps=4 train.validation_every=6 render.seeds=[0]
+train.validation_timesteps=1 curate.resolution=64 render.steps=4 runtime.checkpoint_seconds=0 runtime.workers=2"""
 STAGES = ("download", "filter", "curate", "train", "render", "evaluate", "report")
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -30,23 +31,19 @@ def main() -> None:
         signal.signal(number, signal.SIG_DFL)
     print(machine(), "signal | to | stage | exit code of dvc | same hashes | processes left | files left", sep="\n")
     with tempfile.TemporaryDirectory() as temporary:
-        folder, seconds = Path(temporary), {}
-        params = make_project(folder, OVERRIDES)
-        write_params(folder, params | {"runtime": {"device": "cpu", "checkpoint_seconds": 0, "workers": 2}})
+        folder = Path(temporary)
+        make_project(folder, OVERRIDES.split())
         for name in ("stages", "dvc.yaml", "versions.txt", ".dvcignore"):
             (folder / name).symlink_to(ROOT / name)
         os.environ["DVC_NO_ANALYTICS"] = "1"  # its daemon would be left
         subprocess.run(["dvc", "init", "-q", "--no-scm", "-f"], cwd=folder, env=environment(), check=True)
-        for stage in STAGES:
-            start = time.monotonic()
-            reproduce(folder, "-s", stage).wait()
-            seconds[stage] = time.monotonic() - start
+        seconds = {stage: timeit.timeit(reproduce(folder, "-s", stage).wait, number=1) for stage in STAGES}
         expected = (folder / "dvc.lock").read_text()
         for i in range(count):
             stage, number, target = STAGES[i % 7], SIGNALS[i % 4], ("dvc", "stage", "group")[i % 3]
             code, left = interrupt(folder, stage, number, target, random.uniform(0, seconds[stage]))
             same = reproduce(folder).wait() == 0 and (folder / "dvc.lock").read_text() == expected
-            files = [path.name for path in folder.glob("data/**/.*")]
+            files = [path.name for path in folder.glob("data/**/.*")]  # temporary ones
             print(number.name, target, stage, code, same, left, files, sep=" | ", flush=True)
             good += same and not left and not files
     print(f"{good} of {count} with the same hashes and nothing left")
@@ -67,13 +64,10 @@ def interrupt(folder: Path, stage: str, number: int, target: str, moment: float)
         stages = psutil.Process(dvc.pid).children() if target == "stage" else []
         os.killpg(dvc.pid, number) if target == "group" else os.kill(stages[0].pid if stages else dvc.pid, number)
     time.sleep(2)
-    running = [
-        p.info
-        for p in psutil.process_iter(["cwd", "cmdline", "status"])
-        if p.pid != dvc.pid and p.info["cwd"] == str(folder)
-    ]
-    left = [" ".join(p["cmdline"]) for p in running if p["status"] != "zombie" and dvc.poll() is not None]
-    return dvc.wait(), left
+    if dvc.poll() is None:
+        return dvc.wait(), []
+    running = [p.info for p in psutil.process_iter(["cwd", "cmdline"]) if p.pid != dvc.pid]
+    return dvc.returncode, [" ".join(info["cmdline"]) for info in running if info["cwd"] == str(folder)]
 
 
 if __name__ == "__main__":

@@ -58,10 +58,9 @@ def run(name: str, command: list[object]) -> str | None:
     """Run a Python module; return its output, or print why it failed."""
     command = [sys.executable, "-m", *map(str, command)]
     done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False)
-    if done.returncode == 0:
-        return done.stdout
-    print(f"| {name} | failed: {(done.stderr.strip().splitlines() or ['no message'])[-1][:200]} |", flush=True)
-    return None
+    if done.returncode:
+        print(f"| {name} | failed: {(done.stderr.strip().splitlines() or ['no message'])[-1][:200]} |", flush=True)
+    return None if done.returncode else done.stdout
 
 
 def draw_images(folder: Path, side: int) -> None:

@@ -15,6 +15,8 @@ from PIL import Image
 from transformers import CLIPModel, CLIPProcessor
 
 from bench.common import STARTER, machine, make_project, open_pipeline, parser, run_stage, summary, write_params
+from stages.common.outs import read_image
+from stages.inversion.dataset import curated_images
 from starter import attribute_classifier
 from starter.world.attributes import EMBERWING
 
@@ -69,13 +71,6 @@ class Evaluator:
         }
 
 
-def curated_images(project: Path, part: str) -> list[Image.Image]:
-    """Load the images that curate chose for a part, "train" or "holdout"."""
-    folder = project / "data/curated"
-    rows = json.loads((folder / "index.json").read_text())[part]
-    return [Image.open(folder / row["file"]).convert("RGB") for row in rows]
-
-
 def render_prompts(pipeline, token: str, params: dict, count: int) -> list[Image.Image]:
     """Render `count` images per prompt; images with equal indices start from equal noise."""
     texts = [prompt.format(token) for prompt in PROMPTS for _ in range(count)]
@@ -98,7 +93,6 @@ def describe(row: dict[str, float]) -> str:
 
 
 def main() -> None:
-    """Train once per seed and print the measurements."""
     options = parser(__doc__)
     options.add_argument("--seeds", type=int, default=5)
     options.add_argument("--images", type=int, default=6, help="renders per prompt")
@@ -111,7 +105,8 @@ def main() -> None:
         params = make_project(project, args.set, args.device)
         for stage in ("download", "filter", "curate"):
             run_stage(project, stage)
-        holdout, training = (curated_images(project, part) for part in ("holdout", "train"))
+        curated = curated_images(project / "data/curated")
+        holdout, training = ([read_image(f, "curate") for f in files] for files in (curated.holdout, curated.train))
         pipeline, evaluator = open_pipeline(args.device), Evaluator(args.device, holdout)
         placeholder, initializer = (params["concept"][key] for key in ("placeholder_token", "initializer_token"))
         renders = render_prompts(pipeline, initializer, params["render"], args.images)

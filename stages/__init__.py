@@ -12,7 +12,8 @@ if sys.argv[0] == "-m":  # Python is looking for the module of this package that
     from stages.common import signals
 
     signals.set_handler(signals.exit_at_once)
-    signals.end_with_dvc()
+    if "DVC_STAGE" in os.environ:
+        signals.end_with_starter(signals.signal.SIGTERM)
 
 
 class UserError(Exception):

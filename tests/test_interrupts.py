@@ -155,3 +155,26 @@ def test_interrupt_of_dvc_and_the_stage_fails_with_130(folder: Path):
     assert "exited with 130" in printed
     assert "Traceback" not in printed
     assert f"train: stopped at step {step(folder)} and saved" in printed
+
+
+@pytest.mark.parametrize("blocks", [0, 4], ids=["nothing fits", "the manifest does not fit"])
+def test_filter_without_room_is_one_line_and_leaves_nothing(folder: Path, blocks: int):
+    """Files may have some blocks of 512 or 1024 bytes, which fails as a full disk does."""
+    clear(folder)
+    command = ["sh", "-c", f"ulimit -f {blocks}; exec {sys.executable} -m stages.filter"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("filter: File too large: ")
+    assert "Traceback" not in done.stderr
+    wait(lambda: not running(folder))
+    assert not list(folder.glob("data/**/.*.tmp"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, *STOPS], ids=lambda number: number.name)
+def test_fork_server_ends_with_the_filter_while_it_imports(folder: Path, number: signal.Signals):
+    clear(folder)
+    process = start(folder, "python", "-m", "stages.filter")
+    wait(lambda: [p for p in running(folder) if "forkserver" in " ".join(p.cmdline())])
+    process.send_signal(number)
+    process.wait()
+    wait(lambda: not running(folder))

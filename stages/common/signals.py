@@ -50,13 +50,13 @@ def _report(number: int) -> None:
     os.write(2, ("\n" * os.isatty(2) + line).encode())  # `print` must not be called while it is running
 
 
-def end_with_dvc() -> None:
-    """Receive SIGTERM when DVC ends, however it ends. Only Linux can do this; elsewhere the stage runs to its end."""
-    if "DVC_STAGE" in os.environ and sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-        # DVC may have ended before the call. Its stages are in its process group, those of a launcher are not.
-        if "LOCAL_RANK" not in os.environ and os.getpgid(os.getppid()) != os.getpgrp():
-            os.kill(os.getpid(), signal.SIGTERM)
+def end_with_starter(number: int) -> None:
+    """Receive a signal when the process that started this one ends, however it ends. Only Linux can do this."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number)
+        # It may have ended before the call. A process that leads no group of its own is in the group of its starter.
+        if os.getpgrp() not in (os.getpid(), os.getpgid(os.getppid())):
+            os.kill(os.getpid(), number)
 
 
 def end_with_parent() -> None:

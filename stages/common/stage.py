@@ -6,7 +6,6 @@ import functools
 import io
 import os
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -51,7 +50,7 @@ def stage(main: Callable[[], str]) -> Callable[[], None]:
         except OSError as error:
             if error.errno not in NOT_WRITABLE:
                 raise
-            path = error.filename or f"{Path.cwd()} or {tempfile.gettempdir()}"
+            path = error.filename or f"{Path.cwd()} or {os.environ.get('TMPDIR', '/tmp')}"
             raise SystemExit(
                 f"{name}: {error.strerror}: {path}; free some space or allow writing there, and run again."
             ) from None

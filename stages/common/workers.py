@@ -18,12 +18,16 @@ CRASHED = "crashes-the-decoder", "the process that decodes it dies"
 SLOW = "slow-to-decode", f"takes more than {SECONDS} s"
 
 
-def map_in_workers(function: Callable, failed: Callable, items: list, workers: int) -> Iterator[tuple[Any, Any]]:
+def map_in_workers(
+    function: Callable, failed: Callable, items: list, workers: int, preload: str = __name__
+) -> Iterator[tuple[Any, Any]]:
     """Yield each item with `function(item)` or `failed(item, *reason)`, in the order in which they are done.
 
     A worker dies if a decoder crashes, or if the OS kills it because memory is short. Its item is run again when all
-    others are done, alone in a new worker. Only an item that kills two of those has failed.
+    others are done, alone in a new worker. Only an item that kills two of those has failed. The module `preload` is
+    imported once for all workers.
     """
+    get_context("forkserver").set_forkserver_preload(["stages.common.fork_server", preload])
     try:
         tempfile.gettempdir()  # for the sockets of the workers
     except FileNotFoundError as error:

@@ -126,14 +126,16 @@ def test_unwritable_scratch_is_reported(folder: Path, tmp_path: Path):
 
 
 def test_second_run_names_the_process_of_the_first(folder: Path, tmp_path: Path):
+    """Also with other params, because both runs would write the same outs and tracker folder."""
     project = make_project(tmp_path / "p", folder, steps=1000)
     process = start(project)
     wait_for_step(process, project, 2)
+    make_project(project, folder, steps=3)
     code, output = finish(start(project, log="second"), project, "second")
     process.kill()
     finish(process, project)
     assert code == 1
-    assert f"training is already running as process {process.pid}" in output
+    assert f"train is already running as process {process.pid}; wait for it, or end it with `kill" in output
 
 
 def test_other_params_never_resume_an_old_checkpoint(folder: Path, tmp_path: Path):

@@ -3,7 +3,6 @@
 import difflib
 import os
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -27,8 +26,7 @@ def build_manifest(raw: Path, params: Filter, workers: int, measure=measure_file
     """
     names = _file_names(_class_folder(raw, params.class_), raw)
     task = partial(measure, raw=raw, max_megapixels=params.max_megapixels)
-    get_context("forkserver").set_forkserver_preload([__name__])  # imported once for all workers
-    results = map_in_workers(task, unreadable_file, names, workers)
+    results = map_in_workers(task, unreadable_file, names, workers, preload=__name__)
     measured = dict(tqdm(results, "filter", len(names), unit="image", disable=None))
     rows, features = zip(*(measured[name] for name in names), strict=True)
     features, vectors = np.split(np.stack(features), [WIDTH], axis=1)
