@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -91,7 +92,7 @@ def test_damaged_checkpoint_is_replaced_by_the_one_before(uninterrupted: Path, f
     kill_at(project, 5)
     newest = checkpoints(project)[-1]
     newest.write_bytes(newest.read_bytes()[:-7])
-    assert f"checkpoint {newest.name} is damaged or belongs to another run" in complete(project)
+    assert f"checkpoint {newest.name} is damaged or of another run" in complete(project)
     assert outs(project) == outs(uninterrupted)
 
 
@@ -208,6 +209,32 @@ def test_launcher_starts_as_many_processes_as_asked(folder: Path, tmp_path: Path
     done = launch(make_project(tmp_path / "p", folder, batch_size=1), 2)
     assert done.returncode == 1
     assert "2 processes cannot share a batch of 1; launch fewer" in done.stderr
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_interrupt_of_the_launched_run_saves_and_exits_with_130(folder: Path, tmp_path: Path, processes: int):
+    """By the command of dvc.yaml, which starts several processes if accelerate's config says so."""
+    project = make_project(tmp_path / "p", folder, steps=10**5)
+    command = [sys.executable, "-m", "stages.common.launch", "--quiet", "--num_machines=1", "--mixed_precision=no"]
+    several = ["--multi_gpu", f"--num_processes={processes}", f"--main_process_port={port()}"] if processes > 1 else []
+    environment = {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    with (project / "log").open("w") as log:
+        process = subprocess.Popen(
+            [*command, *several, "--dynamo_backend=no", "-m", "stages.train"],
+            cwd=project,
+            env=os.environ | environment | {"HF_HOME": str(tmp_path)},
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    wait_for_step(SimpleNamespace(is_alive=lambda: process.poll() is None), project, 2)
+    trained_by = int((project / ".scratch" / "train.pid").read_text())
+    assert (trained_by == process.pid) == (processes == 1), "a single process replaces the launcher"
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait() == 128 + signal.SIGINT
+    printed = (project / "log").read_text()
+    assert printed.count("and saved; run the same command to continue") == 1
+    assert "Traceback" not in printed
 
 
 def test_death_of_one_process_is_reported_by_the_other(uninterrupted: Path, folder: Path, tmp_path: Path):
