@@ -65,13 +65,17 @@ def end_with_parent() -> None:
 
 
 class StopSignal:
-    """Record the first signal in `received`; a second signal has its usual effect."""
+    """Record the first signal after the first call in `received`; a second signal has its usual effect.
+
+    Before the first call nothing polls, so a signal keeps its usual effect.
+    """
 
     def __init__(self) -> None:
         self.received: int | None = None
-        self._handlers = set_handler(self._record)
+        self._handlers: dict[int, Any] = {}
 
     def __call__(self) -> bool:
+        self._handlers = self._handlers or set_handler(self._record)
         return self.received is not None
 
     def _record(self, number: int, frame: FrameType | None) -> None:
