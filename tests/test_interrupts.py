@@ -73,8 +73,12 @@ def running(folder: Path) -> list[psutil.Process]:
 
 
 def working(folder: Path, stage: str) -> psutil.Process | None:
-    """Return the process of a stage once it does its work: filter has workers, train a checkpoint, render an image."""
-    pattern = {"train": ".scratch/train/*/step-*", "render": ".scratch/render/*.png", "filter": ".scratch/filter.pid"}
+    """Return the process of a stage once it does its work: filter has workers, train a step, render an image."""
+    pattern = {
+        "train": ".scratch/train/*/step-*[1-9].*",
+        "render": ".scratch/render/*.png",
+        "filter": ".scratch/filter.pid",
+    }
     pid = folder / ".scratch" / f"{stage}.pid"
     if pid.is_file() and pid.read_text() and list(folder.glob(pattern[stage])):
         process = psutil.Process(int(pid.read_text()))
