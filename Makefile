@@ -8,6 +8,7 @@ help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 8
 
 run: $(SET_UP)  ## run the pipeline, from the download to report/index.html
+	python -m stages.common.watch || dvc repro -s -f download
 	dvc repro
 
 test: $(SET_UP)  ## run all tests

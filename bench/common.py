@@ -25,10 +25,8 @@ def parser(doc: str) -> argparse.ArgumentParser:
 
 def machine() -> str:
     """Return the processor, its usable cores, the GPU, and the versions of the libraries that decide speed."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    lines, cores = Path("/proc/cpuinfo").read_text().splitlines(), len(os.sched_getaffinity(0))
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "diffusers"))
     return f"{[*names, platform.machine()][0]}, {cores} cores, {gpu}; Python {platform.python_version()}, {versions}"

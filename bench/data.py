@@ -8,6 +8,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from PIL import Image
@@ -66,19 +67,14 @@ def draw(folder: Path, count: int) -> None:
 
 def measure(program: Callable, raw: Path, workers: int) -> tuple[float, float]:
     """Run a program in a new process; return its seconds and its peak memory without the workers, in MiB."""
-    context = multiprocessing.get_context("spawn")
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_run, args=(program, raw, workers, sender))
-    process.start()
-    result = receiver.recv()
-    process.join()
-    return result
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(_run, program, raw, workers).result()
 
 
-def _run(program: Callable, raw: Path, workers: int, sender: object) -> None:
+def _run(program: Callable, raw: Path, workers: int) -> tuple[float, float]:
     start = time.perf_counter()
     program(raw, workers)
-    sender.send((time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
+    return time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def measure_precision(folder: Path, classes: list[str]) -> None:

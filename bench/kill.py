@@ -1,58 +1,73 @@
-"""Kill the train stage at random moments and run it again: python -m bench.kill. The outs must have the same bytes.
+"""Stop `dvc repro` at random moments of every stage and run it again: python -m bench.kill. The outs must be the same.
 
-Every second kill waits until a checkpoint is being written. The starter trains for a few steps of batch 1.
+Signals go to dvc, to the stage, or to their process group (as by Ctrl-C). No process may be left after 2 s, and no
+temporary file under data/ after the next run. The starter trains and renders a few steps. dvc alone ignores SIGINT.
 """
 
+import os
 import random
-import shutil
+import signal
 import subprocess
-import sys
 import tempfile
 import time
+import timeit
 from pathlib import Path
 
-from bench.common import environment, machine, make_project, parser, run_stage, write_params
-from stages.common.files import fingerprint
+import psutil
 
-OVERRIDES = ["train.steps=24", "train.batch_size=1", "train.lr_warmup_steps=4", "train.validation_every=6"]
-OUTS = ("embedding", "train.json", "loss.csv", "validation.csv")
+from bench.common import ROOT, environment, machine, make_project, parser
+
+OVERRIDES = """train.steps=12 train.batch_size=1 train.lr_warmup_steps=4 train.validation_every=6 render.seeds=[0]
+train.validation_timesteps=1 curate.resolution=64 render.steps=4 runtime.checkpoint_seconds=0 runtime.workers=2"""
+STAGES = ("download", "filter", "curate", "train", "render", "evaluate", "report")
+SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def main() -> None:
     options = parser(__doc__)
-    options.add_argument("--count", type=int, default=20, help="number of kills")
-    count, same = options.parse_args().count, 0
-    print(machine())
+    options.add_argument("--count", type=int, default=60, help="number of signals")
+    count, good = options.parse_args().count, 0
+    for number in (signal.SIGINT, signal.SIGHUP):  # a background job, and what it starts, would ignore them
+        signal.signal(number, signal.SIG_DFL)
+    print(machine(), "signal | to | stage | exit code of dvc | same hashes | processes left | files left", sep="\n")
     with tempfile.TemporaryDirectory() as temporary:
-        template = Path(temporary) / "template"
-        params = make_project(template, OVERRIDES)
-        params["runtime"] |= {"checkpoint_seconds": 0, "trackers": []}
-        write_params(template, params)
-        for stage in ("download", "filter", "curate"):
-            run_stage(template, stage)
-        reference = shutil.copytree(template, Path(temporary) / "reference", symlinks=True)
-        run_stage(reference, "train")
+        folder = Path(temporary)
+        make_project(folder, OVERRIDES.split())
+        for name in ("stages", "dvc.yaml", "versions.txt", ".dvcignore"):
+            (folder / name).symlink_to(ROOT / name)
+        os.environ["DVC_NO_ANALYTICS"] = "1"  # its daemon would be left
+        subprocess.run(["dvc", "init", "-q", "--no-scm", "-f"], cwd=folder, env=environment(), check=True)
+        seconds = {stage: timeit.timeit(reproduce(folder, "-s", stage).wait, number=1) for stage in STAGES}
+        expected = (folder / "dvc.lock").read_text()
         for i in range(count):
-            folder = shutil.copytree(template, Path(temporary) / str(i), symlinks=True)
-            moment = kill(folder, random.randrange(1, 20), while_saving=bool(i % 2))
-            run_stage(folder, "train")
-            hashes = [fingerprint(*(project / "data" / out for out in OUTS)) for project in (folder, reference)]
-            same += hashes[0] == hashes[1] and moment.startswith("killed")
-            print(f"{i + 1:3}: {moment}: {'the same bytes' if hashes[0] == hashes[1] else 'DIFFERENT'}", flush=True)
-    print(f"{same} of {count} byte-identical")
-    raise SystemExit(same != count)
+            stage, number, target = STAGES[i % 7], SIGNALS[i % 4], ("dvc", "stage", "group")[i % 3]
+            code, left = interrupt(folder, stage, number, target, random.uniform(0, seconds[stage]))
+            same = reproduce(folder).wait() == 0 and (folder / "dvc.lock").read_text() == expected
+            files = [path.name for path in folder.glob("data/**/.*")]  # temporary ones
+            print(number.name, target, stage, code, same, left, files, sep=" | ", flush=True)
+            good += same and not left and not files
+    print(f"{good} of {count} with the same hashes and nothing left")
+    raise SystemExit(good != count)
 
 
-def kill(folder: Path, step: int, while_saving: bool) -> str:
-    """Start the stage and kill it at a checkpoint of `step` or later, or while one is written; describe the moment."""
-    command, quiet = [sys.executable, "-m", "stages.train"], subprocess.DEVNULL
-    process = subprocess.Popen(command, cwd=folder, env=environment(), stdout=quiet, stderr=quiet)
-    pattern = ".scratch/train/*/.step-*.tmp" if while_saving else ".scratch/train/*/step-*.safetensors"
-    while process.poll() is None and not any(int(p.name.split("-")[1][:8]) >= step for p in folder.glob(pattern)):
-        time.sleep(0 if while_saving else 0.01)
-    process.kill()
-    ended = process.wait() == 0
-    return "ended before the kill" if ended else f"killed at step {step}{', while saving' * while_saving}"
+def reproduce(folder: Path, *options: str) -> subprocess.Popen:
+    """Start `dvc repro` in a process group of its own."""
+    command, log = ["dvc", "repro", *options], (folder / "log").open("w")
+    return subprocess.Popen(command, cwd=folder, env=environment(), stdout=log, stderr=log, start_new_session=True)
+
+
+def interrupt(folder: Path, stage: str, number: int, target: str, moment: float) -> tuple[int, list[str]]:
+    """Run a stage and send a signal after `moment` seconds; return dvc's exit code and the processes left after 2 s."""
+    dvc = reproduce(folder, "-s", "-f", stage)
+    time.sleep(moment)
+    if dvc.poll() is None:
+        stages = psutil.Process(dvc.pid).children() if target == "stage" else []
+        os.killpg(dvc.pid, number) if target == "group" else os.kill(stages[0].pid if stages else dvc.pid, number)
+    time.sleep(2)
+    if dvc.poll() is None:
+        return dvc.wait(), []
+    running = [p.info for p in psutil.process_iter(["cwd", "cmdline"]) if p.pid != dvc.pid]
+    return dvc.returncode, [" ".join(info["cmdline"]) for info in running if info["cwd"] == str(folder)]
 
 
 if __name__ == "__main__":

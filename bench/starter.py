@@ -74,7 +74,6 @@ def follow_prompts(pipeline, classifier, count: int, settings: tuple[str, int, f
 
 
 def main() -> None:
-    """Print all measurements."""
     options = parser(__doc__)
     options.add_argument("--prompts", type=int, default=500, help="prompts of the first row of the table; 0: no row")
     options.add_argument("--table", type=int, default=60, help="prompts of every other row of the table; 0: no rows")

@@ -21,6 +21,8 @@ from PIL import Image
 from transformers import CLIPModel, CLIPProcessor
 
 from bench.common import STARTER, machine, make_project, open_pipeline, parser, run_stage, summary, write_params
+from stages.common.outs import read_image
+from stages.inversion.dataset import curated_images
 from starter import attribute_classifier
 from starter.world.attributes import Creature, generator
 from starter.world.creatures import sample_pose
@@ -107,12 +109,6 @@ def prepare(folder: Path, name: str, overrides: list[str], device: str) -> dict:
     return params
 
 
-def curated_images(project: Path, part: str) -> list[Image.Image]:
-    """Load the images that curate chose for a part, "train" or "holdout"."""
-    rows = json.loads((project / "data/curated/index.json").read_text())[part]
-    return [Image.open(project / "data/curated" / row["file"]).convert("RGB") for row in rows]
-
-
 def render_prompts(pipeline, token: str, params: dict, count: int) -> list[Image.Image]:
     """Render `count` images per prompt; images with equal indices start from equal noise."""
     texts = [prompt.format(token) for prompt in PROMPTS for _ in range(count)]
@@ -137,11 +133,13 @@ def train(project: Path, params: dict, seed: int) -> tuple[Path, dict]:
 def measure(project: Path, name: str, params: dict, runs: list[tuple[Path, dict]], args) -> list[dict]:
     """Render with the embedding of every run; print and return a row for each."""
     pipeline = open_pipeline(args.device)
-    evaluator = Evaluator(args.device, creature_of(name), curated_images(project, "holdout"))
+    curated = curated_images(project / "data/curated")
+    holdout, training = ([read_image(file, "curate") for file in files] for files in (curated.holdout, curated.train))
+    evaluator = Evaluator(args.device, creature_of(name), holdout)
     placeholder, initializer = (params["concept"][key] for key in ("placeholder_token", "initializer_token"))
     renders = render_prompts(pipeline, initializer, params["render"], args.images)
     base, followed = evaluator.similarity(renders), evaluator.attributes(renders)
-    real = evaluator.embed(curated_images(project, "train")) @ evaluator.holdout.T
+    real = evaluator.embed(training) @ evaluator.holdout.T
     real, ceiling, rows = real.mean().cpu(), evaluator.similarity(draw_ceiling(name, 2 * args.images)), []
     for seed, (file, trained) in enumerate(runs):
         if seed:

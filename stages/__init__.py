@@ -1,10 +1,19 @@
 """The stages of the pipeline (one file each) and the packages that they use (one folder each)."""
 
 import os
+import sys
 
 # When other processes use the cores as well, PyTorch's threads spin while they wait for each other, and a step of two
 # threads takes sixty times as long (measured). A short spin count puts them to sleep; it must be set before the import.
 os.environ.setdefault("GOMP_SPINCOUNT", "3000")
+
+
+if sys.argv[0] == "-m":  # Python is looking for the module of this package that it will run
+    from stages.common import signals
+
+    signals.set_handler(signals.exit_at_once)
+    if "DVC_STAGE" in os.environ:
+        signals.end_with_starter(signals.signal.SIGTERM)
 
 
 class UserError(Exception):

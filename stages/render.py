@@ -1,6 +1,5 @@
 """Render every prompt with the placeholder token and with the initializer token, from the same noise."""
 
-import contextlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +10,6 @@ from tqdm import tqdm
 
 from stages import UserError
 from stages.common.files import folder_atomic, png_bytes, write_atomic, write_json
-from stages.common.locks import lock
 from stages.common.outs import CuratedIndex, read_embedding, read_image, read_json
 from stages.common.params import load
 from stages.common.runtime import Runtime
@@ -37,16 +35,13 @@ def main() -> str:
     device = configure_torch(params.runtime, processes=count, local_rank=processes.local_process_index)
     inputs = _resolve_inputs(params, device)
     training = [CURATED / row["file"] for row in read_json(CURATED / "index.json", "curate", CuratedIndex)["train"]]
-    with contextlib.ExitStack() as stack:
-        if rank == 0:
-            stack.enter_context(lock(SCRATCH, "rendering"))
-        cache = RenderCache(SCRATCH, inputs)
-        if missing := cache.missing(inputs.jobs()[rank::count]):
-            _render(missing, cache, ImageSampler(inputs, params.runtime, device), params.runtime, is_main=rank == 0)
-        processes.wait_for_everyone()
-        if rank == 0:
-            _write_outs(inputs, cache, training)
-        processes.destroy_process_group()
+    cache = RenderCache(SCRATCH, inputs)
+    if missing := cache.missing(inputs.jobs()[rank::count]):
+        _render(missing, cache, ImageSampler(inputs, params.runtime, device), params.runtime, is_main=rank == 0)
+    processes.wait_for_everyone()
+    if rank == 0:
+        _write_outs(inputs, cache, training)
+    processes.destroy_process_group()
     return f"{len(cache.paths)} images in {RENDERS}; grid in {GRID}"
 
 

@@ -10,7 +10,6 @@ from accelerate.utils import broadcast_object_list
 from tqdm import tqdm
 
 from stages.common.files import folder_atomic, write_atomic, write_json
-from stages.common.locks import lock
 from stages.common.params import load
 from stages.common.provenance import Provenance, provenance
 from stages.common.signals import StopSignal
@@ -45,8 +44,6 @@ def main() -> str:
     source = provenance(sections, CURATED, params.model.base, ("inversion", "models"))
     scratch = SCRATCH / "train" / source.run
     with contextlib.ExitStack() as stack:
-        if is_main:
-            stack.enter_context(lock(scratch, "training"))
         checkpoints = Checkpoints(scratch, source.run, runtime.checkpoint_seconds)
         resumed = [checkpoints.latest(print) if is_main else None]
         (resumed,) = broadcast_object_list(resumed) if accelerator.num_processes > 1 else resumed
@@ -72,7 +69,7 @@ def main() -> str:
             )
         except PausedError as pause:
             if is_main:
-                bar.write(f"train: stopped at step {pause.step} and saved; run the same command to continue")
+                bar.write(f"train: stopped at step {pause.step}; run the same command to continue")
             raise SystemExit(128 + (stop.received or 15)) from None
         if is_main:
             _write_outs(params, result, source, scratch)
@@ -88,7 +85,7 @@ def _write_outs(params: SimpleNamespace, result: Result, source: Provenance, scr
     write_json(METRICS, results.metrics(params.train, result))
     write_atomic(LOSS, results.loss_csv(params.train, result))
     write_atomic(VALIDATION, results.validation_csv(result))
-    shutil.rmtree(scratch)
+    shutil.rmtree(scratch, ignore_errors=True)
 
 
 if __name__ == "__main__":

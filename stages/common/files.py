@@ -13,11 +13,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from PIL import Image
 
+CHECKSUMS = "SHA256SUMS"
+
 
 def write_atomic(path: Path, content: bytes | str) -> None:
-    """Write `content` to `path`, or leave `path` as it was (temporary file beside it, fsync, rename)."""
+    """Write `content` to `path`, or leave `path` as it was (temporary file beside it, fsync, rename).
+
+    A killed process leaves the temporary file; the next call for `path` replaces it.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.tmp")
     try:
         with temporary.open("wb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
@@ -44,7 +49,7 @@ def folder_atomic(path: Path) -> Iterator[Path]:
     The old folder is renamed before it is deleted, so that at no time a half-deleted folder stands at `path`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    new, old = (path.with_name(f".{path.name}.{os.getpid()}.{kind}") for kind in ("tmp", "old"))
+    new, old = (path.with_name(f".{path.name}.{kind}") for kind in ("tmp", "old"))
     for folder in (new, old):
         shutil.rmtree(folder, ignore_errors=True)
     new.mkdir()
@@ -54,7 +59,7 @@ def folder_atomic(path: Path) -> Iterator[Path]:
             path.replace(old)
         try:
             new.replace(path)
-        except OSError:
+        except BaseException:  # a signal may arrive between the two calls
             if old.exists():
                 old.replace(path)
             raise
@@ -78,6 +83,27 @@ def sha256(path: Path) -> str:
     """Return the SHA-256 of a file's bytes, as hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_checksums(folder: Path) -> None:
+    """Write SHA256SUMS in a folder: the hash and name of every file, as `sha256sum --check` reads them."""
+    write_atomic(folder / CHECKSUMS, "".join(f"{_checksum(file, folder)}\n" for file in _files(folder)))
+
+
+def unlisted_files(folder: Path) -> list[Path]:
+    """Return the files and links of a folder that its SHA256SUMS does not list with their content.
+
+    Hidden files, which a file manager may leave, do not count.
+    """
+    sums = folder / CHECKSUMS
+    listed = set(sums.read_text(encoding="utf-8").splitlines()) if sums.is_file() else set()
+    paths = sorted(path for path in folder.rglob("[!.]*") if path.is_symlink() or not path.is_dir())
+    return [path for path in paths if path != sums and _checksum(path, folder) not in listed]
+
+
+def _checksum(path: Path, folder: Path) -> str:
+    content = sha256(path) if path.is_file() and not path.is_symlink() else ""
+    return f"{content}  {path.relative_to(folder)}"
 
 
 def fingerprint(*values: object) -> str:

@@ -1,4 +1,4 @@
-"""Allow one run at a time in a scratch folder."""
+"""Allow one run of a stage at a time."""
 
 import contextlib
 import os
@@ -9,25 +9,27 @@ from filelock import FileLock, Timeout
 
 from stages import UserError
 
+FOLDER = Path(".scratch")
+SECONDS = 5  # a stage that received a signal may need as long to finish its step
+
 
 @contextlib.contextmanager
-def lock(folder: Path, task: str) -> Iterator[None]:
-    """Lock `folder` for this process; the kernel releases the lock when the process ends, however it ends.
+def lock(stage: str) -> Iterator[None]:
+    """Lock a stage of this project for this process; the kernel releases the lock when the process ends.
 
     Raises UserError with the process id of the holder if another run has it.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    file, holder = FileLock(folder / "lock", blocking=False), folder / "pid"
+    FOLDER.mkdir(exist_ok=True)
+    file, holder = FileLock(FOLDER / f"{stage}.lock", timeout=SECONDS), FOLDER / f"{stage}.pid"
     try:
         file.acquire()
     except Timeout:
         pid = holder.read_text() if holder.is_file() else "unknown"
         raise UserError(
-            f"{task} is already running as process {pid} in {folder}; wait for it, or end it with `kill {pid}`."
+            f"{stage} is already running as process {pid}; wait for it, or end it with `kill {pid}`."
         ) from None
-    with file:
+    try:
         holder.write_text(str(os.getpid()))
-        try:
-            yield
-        finally:
-            file.release()
+        yield
+    finally:
+        file.release()

@@ -78,6 +78,14 @@ def read_csv(path: Path, stage: str, columns: dict[str, type]) -> list[dict[str,
         return rows
 
 
+def read_text(path: Path) -> str:
+    """Return a text that a user wrote, without a byte order mark."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except ValueError as error:
+        raise UserError(f"{path} is not UTF-8 ({error}); correct the text file that it was copied from.") from None
+
+
 def read_image(path: Path, stage: str) -> Image.Image:
     """Return an image that `stage` writes, as RGB."""
     with _reading(path, f"-f {stage}"), Image.open(path) as image:

@@ -1,17 +1,81 @@
-"""Turn SIGTERM and SIGINT into a flag that a stage polls between two steps."""
+"""Signals: a line instead of a traceback, an end together with DVC, and a flag that the training polls."""
 
+import contextlib
+import ctypes
+import os
 import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from multiprocessing import parent_process
 from types import FrameType
+from typing import Any, NoReturn
+
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+PR_SET_PDEATHSIG = 1
+
+
+def set_handler(handler: Callable | signal.Handlers) -> dict[int, Any]:
+    """Set the handler of SIGINT, SIGTERM and SIGHUP; return the old ones. `nohup` ignores SIGHUP, which stays so."""
+    numbers = [n for n in STOPS if n != signal.SIGHUP or signal.getsignal(n) != signal.SIG_IGN]
+    return {number: signal.signal(number, handler) for number in numbers}
+
+
+@contextlib.contextmanager
+def unwinding() -> Iterator[None]:
+    """Let a signal unwind the stack of the block, so that its temporary files and workers are removed."""
+    old = set_handler(_unwind)
+    try:
+        yield
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
+
+
+def _unwind(number: int, frame: FrameType | None) -> NoReturn:
+    set_handler(signal.SIG_DFL)  # for a second signal
+    _report(number)
+    raise SystemExit(128 + number)
+
+
+def exit_at_once(number: int, frame: FrameType | None) -> NoReturn:
+    """End the process. While modules are imported, an exception would be reported as a failed import."""
+    _report(number)
+    os._exit(128 + number)
+
+
+def _report(number: int) -> None:
+    stage, name = sys.orig_argv[-1].rpartition(".")[2], signal.Signals(number).name
+    line = f"{stage}: stopped by {name}; run the same command to continue.\n"
+    os.write(2, ("\n" * os.isatty(2) + line).encode())  # `print` must not be called while it is running
+
+
+def end_with_starter(number: int) -> None:
+    """Receive a signal when the process that started this one ends, however it ends. Only Linux can do this."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number)
+        # It may have ended before the call. A process that leads no group of its own is in the group of its starter.
+        if os.getpgrp() not in (os.getpid(), os.getpgid(os.getppid())):
+            os.kill(os.getpid(), number)
+
+
+def end_with_parent() -> None:
+    """End this worker process when the one that it works for ends, however that ends."""
+    threading.Thread(target=lambda: (parent_process().join(), os._exit(1)), daemon=True).start()
 
 
 class StopSignal:
-    """Record the first signal in `received`; a second signal has its usual effect."""
+    """Record the first signal after the first call in `received`; a second signal has its usual effect.
+
+    Before the first call nothing polls, so a signal keeps its usual effect.
+    """
 
     def __init__(self) -> None:
         self.received: int | None = None
-        self._handlers = {number: signal.signal(number, self._record) for number in (signal.SIGTERM, signal.SIGINT)}
+        self._handlers: dict[int, Any] = {}
 
     def __call__(self) -> bool:
+        self._handlers = self._handlers or set_handler(self._record)
         return self.received is not None
 
     def _record(self, number: int, frame: FrameType | None) -> None:

@@ -1,5 +1,6 @@
 """The decorator of every stage's `main()`: prints one line of results, or one line for a user's error."""
 
+import contextlib
 import errno
 import functools
 import io
@@ -10,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from stages import UserError
+from stages.common.locks import lock
+from stages.common.signals import unwinding
 
 NOT_WRITABLE = {
     errno.EACCES,
@@ -26,7 +29,8 @@ NOT_WRITABLE = {
 def stage(main: Callable[[], str]) -> Callable[[], None]:
     """Wrap `main`, which returns a sentence on its results: print it with the time that it took.
 
-    UserError and errors of a full or read-only disk end the process with one line and exit code 1, without a traceback.
+    One process at a time runs a stage in a project. UserError and errors of a full or read-only disk end the process
+    with one line and exit code 1, a signal with one line and 128 + its number, without a traceback.
     """
     name = main.__module__ if main.__module__ != "__main__" else sys.modules["__main__"].__spec__.name
     name = name.rsplit(".", 1)[-1]
@@ -39,13 +43,14 @@ def stage(main: Callable[[], str]) -> Callable[[], None]:
                 stream.reconfigure(errors="replace")  # a terminal may not be able to print every character
         start = time.monotonic()
         try:
-            summary = main()
+            with unwinding(), lock(name) if is_main_process else contextlib.nullcontext():
+                summary = main()
         except UserError as error:
             raise SystemExit(f"{name}: {error}") from None
         except OSError as error:
             if error.errno not in NOT_WRITABLE:
                 raise
-            path = error.filename or Path.cwd()
+            path = error.filename or f"{Path.cwd()} or {os.environ.get('TMPDIR', '/tmp')}"
             raise SystemExit(
                 f"{name}: {error.strerror}: {path}; free some space or allow writing there, and run again."
             ) from None

@@ -1,23 +1,21 @@
 """Atomic writes, fingerprints and locks."""
 
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from stages import UserError
-from stages.common.files import fingerprint, folder_atomic, write_atomic, write_json
-from stages.common.locks import lock
+from stages.common import locks
+from stages.common.files import fingerprint, folder_atomic, unlisted_files, write_atomic, write_checksums, write_json
+from tests.closure import ROOT
 
 HOLD = """
-import sys, time
-from pathlib import Path
+import time
 from stages.common.locks import lock
-with lock(Path(sys.argv[1]), "train"):
+with lock("train"):
     print("held", flush=True)
     time.sleep(60)
 """
@@ -81,16 +79,46 @@ def test_interrupted_replacement_leaves_the_old_folder(tmp_path: Path, monkeypat
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
 
 
-def test_lock_names_its_holder_and_ends_with_it(tmp_path: Path):
-    with subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True) as other:
+def test_lock_names_its_holder_and_ends_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(locks, "SECONDS", 0.1)
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", HOLD]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout.readline() == "held\n"
-        with (
-            pytest.raises(UserError, match=f"train is already running as process {other.pid}"),
-            lock(tmp_path, "train"),
-        ):
+        with pytest.raises(UserError, match=f"train is already running as process {other.pid}"), locks.lock("train"):
             pass
-        other.send_signal(signal.SIGKILL)
+        other.kill()
         other.wait()
-    time.sleep(0.1)
-    with lock(tmp_path, "train"):
-        assert (tmp_path / "pid").read_text() == str(os.getpid())
+    with locks.lock("train"):
+        assert Path(".scratch/train.pid").read_text() == str(os.getpid())
+
+
+def test_leftovers_of_a_killed_process_are_replaced(tmp_path: Path):
+    for name in (".out.tmp", ".out.old"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a").write_text("cut")
+    (tmp_path / ".a.txt.tmp").write_text("cut")
+    with folder_atomic(tmp_path / "out") as folder:
+        (folder / "b").write_text("2")
+    write_atomic(tmp_path / "a.txt", "1")
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["a.txt", "b", "out"]
+
+
+def test_unlisted_files_are_those_that_were_added_changed_or_linked(tmp_path: Path):
+    folder = tmp_path / "raw"
+    (folder / "Cat").mkdir(parents=True)
+    for name in ("a", "b"):
+        (folder / "Cat" / name).write_text(name)
+    write_checksums(folder)
+    subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=folder, check=True)
+    assert unlisted_files(folder) == []
+    assert unlisted_files(tmp_path / "missing") == []
+    (folder / "Cat" / "b").write_text("changed")
+    (folder / "Cat" / "c").write_text("added")
+    (folder / "Cat" / ".DS_Store").write_text("of the file manager")
+    (folder / "Dog").symlink_to(tmp_path)
+    os.mkfifo(folder / "pipe")
+    assert [str(path.relative_to(folder)) for path in unlisted_files(folder)] == ["Cat/b", "Cat/c", "Dog", "pipe"]
+    (folder / "SHA256SUMS").unlink()
+    assert folder / "Cat" / "a" in unlisted_files(folder)

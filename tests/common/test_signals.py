@@ -8,7 +8,8 @@ import pytest
 
 PROGRAM = """
 import os, signal, sys
-signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background job is started with it ignored
+for number in (signal.SIGINT, signal.SIGHUP):
+    signal.signal(number, signal.SIG_DFL)  # a background job is started with them ignored
 from stages.common.signals import StopSignal
 stop = StopSignal()
 assert not stop()
@@ -20,10 +21,38 @@ print("still here", flush=True)
 """
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP"])
 def test_first_signal_is_recorded_and_second_ends_the_process(name: str):
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM.format(name=name)], capture_output=True, text=True, check=False
     )
     assert done.stdout == "recorded\n"
     assert done.returncode == -getattr(signal, name)
+
+
+def test_hangup_stays_ignored_under_nohup():
+    code = "import os, signal\nfrom stages.common.signals import unwinding\n"
+    code += "with unwinding():\n    os.kill(os.getpid(), signal.SIGHUP)\n    print('still here')"
+    done = subprocess.run(["nohup", sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "still here\n"
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP"])
+def test_signal_unwinds_the_stack_and_exits_with_its_number(name: str):
+    code = (
+        PROGRAM.partition("from stages")[0]
+        + """
+from stages.common.signals import unwinding
+with unwinding():
+    try:
+        os.kill(os.getpid(), signal.{name})
+    finally:
+        print("unwound")
+"""
+    )
+    command = [sys.executable, "-c", code.format(name=name)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stdout == "unwound\n"
+    assert f"stopped by {name}; run the same command to continue.\n" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.returncode == 128 + getattr(signal, name)

@@ -166,3 +166,16 @@ def test_hostile_names_are_text_on_the_page(tmp_path: Path):
     assert sorted(files) == sorted(f"{name}.png" for name in names)
     assert "<img src=x" not in page
     assert page.count("<script") == 2  # the page's own
+
+
+def test_captions_are_copied_beside_the_curated_images(data: Path, tmp_path: Path):
+    caption = data / "raw" / "Thing" / "clean1.png.txt"
+    caption.write_text("a {} with edges", encoding="utf-8-sig")
+    index, _ = run(data, tmp_path / "a", include=["clean1.png"])
+    assert sources(index)[0] == "clean1.png"
+    assert (tmp_path / "a" / "train" / "00.txt").read_text() == "a {} with edges"
+    assert len(list((tmp_path / "a").rglob("*.txt"))) == 1
+    caption.write_bytes(b"caf\xe9")
+    with pytest.raises(UserError, match=r"clean1\.png\.txt is not UTF-8"):
+        run(data, tmp_path / "b", include=["clean1.png"])
+    caption.unlink()

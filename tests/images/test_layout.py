@@ -98,3 +98,30 @@ def test_no_images(tmp_path: Path, source: str, path: str):
     (tmp_path / "text").write_text("x")
     with pytest.raises(UserError, match=path):
         fetched(tmp_path, source=source, path=str(tmp_path / path))
+
+
+def test_captions_follow_their_images(tmp_path: Path):
+    files = {"Cat/a?.jpg": b"1", "Cat/a?.txt": b"one", "Cat/a_.png": b"2", "Cat/a_.txt": b"two", "Cat/b.jpg": b"3"}
+    files |= {"Cat/c.jpg": b"4", "Cat/c.png": b"5", "Cat/c.txt": b"both", "Cat/notes.txt": b"of no image"}
+    files |= {"Cat/b.jpg.txt": b"not the caption's name", "d.jpg": b"6", "d.txt": b"beside the class folders"}
+    receipt, kept = arranged(tmp_path, files)
+    captions = {
+        name: text for name, text in kept.items() if name.endswith(".txt") and name.removesuffix(".txt") in kept
+    }
+    assert captions == {
+        "Cat/a_.jpg.txt": b"one",
+        "Cat/a_.png.txt": b"two",
+        "Cat/c.jpg.txt": b"both",
+        "Cat/c.png.txt": b"both",
+        "Rex/d.jpg.txt": b"beside the class folders",
+    }
+    assert (receipt["captions"], receipt["files"]) == (5, 8)
+    assert kept["Cat/notes.txt"] == b"of no image"
+
+
+def test_linked_caption_is_left_out(tmp_path: Path):
+    (tmp_path / "Rex" / "Cat").mkdir(parents=True)
+    (tmp_path / "secret").write_bytes(b"secret")
+    (tmp_path / "Rex" / "Cat" / "a.txt").symlink_to(tmp_path / "secret")
+    receipt, kept = arranged(tmp_path, {"Cat/a.jpg": b"1"})
+    assert (kept, receipt["left_out"], receipt["captions"]) == ({"Cat/a.jpg": b"1"}, {"link": 1}, 0)

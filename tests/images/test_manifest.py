@@ -124,3 +124,10 @@ def test_missing_or_empty_class_is_an_error(tmp_path: Path):
         corpus.rows(raw, **{"class": "Xyz"})
     with pytest.raises(UserError, match=r"raw/Thing is empty"):
         corpus.rows(raw)
+
+
+def test_captions_have_no_row(tmp_path: Path):
+    raw = corpus.save(tmp_path, a=corpus.scene(128, 1))
+    (raw / "Thing" / "a.png.txt").write_text("a {} with wings")
+    (raw / "Thing" / "notes.txt").write_text("of no image")
+    assert sorted(corpus.rows(raw)) == ["a.png", "notes.txt"]

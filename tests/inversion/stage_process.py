@@ -32,8 +32,9 @@ OUTS = ("embedding", "train.json", "loss.csv", "validation.csv")
 def make_project(folder: Path, model: Path, *, runtime: dict | None = None, **recipe: object) -> Path:
     """Create a folder in which `stages.train` can run."""
     (folder / "starter").mkdir(parents=True, exist_ok=True)
-    (folder / "starter" / "model").symlink_to(model)
-    draw_curated(folder / "data" / "curated")
+    if not (folder / "starter" / "model").exists():
+        (folder / "starter" / "model").symlink_to(model)
+        draw_curated(folder / "data" / "curated")
     sections = {
         "filter": {"class": "Critter"},
         "concept": {"placeholder_token": "<critter>", "initializer_token": "dragon"},

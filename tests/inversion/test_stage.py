@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -80,7 +81,7 @@ def test_stop_signal_saves_and_the_same_command_continues(
     code, output = finish(process, project)
     assert code == 128 + number
     step = int(checkpoints(project)[-1].stem.split("-")[1])
-    assert f"train: stopped at step {step} and saved; run the same command to continue" in output
+    assert f"train: stopped at step {step}; run the same command to continue" in output
     assert "Traceback" not in output
     complete(project)
     assert outs(project) == outs(uninterrupted)
@@ -91,7 +92,7 @@ def test_damaged_checkpoint_is_replaced_by_the_one_before(uninterrupted: Path, f
     kill_at(project, 5)
     newest = checkpoints(project)[-1]
     newest.write_bytes(newest.read_bytes()[:-7])
-    assert f"checkpoint {newest.name} is damaged or belongs to another run" in complete(project)
+    assert f"checkpoint {newest.name} is damaged or of another run" in complete(project)
     assert outs(project) == outs(uninterrupted)
 
 
@@ -126,14 +127,16 @@ def test_unwritable_scratch_is_reported(folder: Path, tmp_path: Path):
 
 
 def test_second_run_names_the_process_of_the_first(folder: Path, tmp_path: Path):
+    """Also with other params, because both runs would write the same outs and tracker folder."""
     project = make_project(tmp_path / "p", folder, steps=1000)
     process = start(project)
     wait_for_step(process, project, 2)
+    make_project(project, folder, steps=3)
     code, output = finish(start(project, log="second"), project, "second")
     process.kill()
     finish(process, project)
     assert code == 1
-    assert f"training is already running as process {process.pid}" in output
+    assert f"train is already running as process {process.pid}; wait for it, or end it with `kill" in output
 
 
 def test_other_params_never_resume_an_old_checkpoint(folder: Path, tmp_path: Path):
@@ -206,6 +209,32 @@ def test_launcher_starts_as_many_processes_as_asked(folder: Path, tmp_path: Path
     done = launch(make_project(tmp_path / "p", folder, batch_size=1), 2)
     assert done.returncode == 1
     assert "2 processes cannot share a batch of 1; launch fewer" in done.stderr
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_interrupt_of_the_launched_run_saves_and_exits_with_130(folder: Path, tmp_path: Path, processes: int):
+    """By the command of dvc.yaml, which starts several processes if accelerate's config says so."""
+    project = make_project(tmp_path / "p", folder, steps=10**5)
+    command = [sys.executable, "-m", "stages.common.launch", "--quiet", "--num_machines=1", "--mixed_precision=no"]
+    several = ["--multi_gpu", f"--num_processes={processes}", f"--main_process_port={port()}"] if processes > 1 else []
+    environment = {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    with (project / "log").open("w") as log:
+        process = subprocess.Popen(
+            [*command, *several, "--dynamo_backend=no", "-m", "stages.train"],
+            cwd=project,
+            env=os.environ | environment | {"HF_HOME": str(tmp_path)},
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    wait_for_step(SimpleNamespace(is_alive=lambda: process.poll() is None), project, 2)
+    trained_by = int((project / ".scratch" / "train.pid").read_text())
+    assert (trained_by == process.pid) == (processes == 1), "a single process replaces the launcher"
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait() == 128 + signal.SIGINT
+    printed = (project / "log").read_text()
+    assert printed.count("; run the same command to continue") == 1
+    assert "Traceback" not in printed
 
 
 def test_death_of_one_process_is_reported_by_the_other(uninterrupted: Path, folder: Path, tmp_path: Path):

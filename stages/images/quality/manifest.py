@@ -10,13 +10,13 @@ import pandas as pd
 from tqdm import tqdm
 
 from stages import UserError
+from stages.common.workers import map_in_workers
 from stages.images.quality.duplicates import best_copies, group_duplicates
 from stages.images.quality.features import WIDTH
 from stages.images.quality.measurements import measure_file, unreadable_file
 from stages.images.quality.outliers import class_distances, nearest_classes
 from stages.images.quality.params import Filter
 from stages.images.quality.verdict import quality, reject
-from stages.images.quality.workers import map_in_workers
 
 OF_OTHERS = 8  # images of each other class that CLIP compares with
 
@@ -31,7 +31,7 @@ def build_manifest(raw: Path, params: Filter, workers: int, measure=measure_file
         raise UserError(f"{raw / params.class_} is empty; put images there by dataset, or choose another filter.class.")
     task = partial(measure, raw=raw, max_megapixels=params.max_megapixels)
     others = _other_classes(raw, params.class_) if params.clip else []
-    results = map_in_workers(task, unreadable_file, names + others, workers)
+    results = map_in_workers(task, unreadable_file, names + others, workers, preload=__name__)
     measured = dict(tqdm(results, "filter", len(names + others), unit="image", disable=None))
     rows, features = zip(*(measured[name] for name in names), strict=True)
     features, vectors = np.split(np.stack(features), [WIDTH], axis=1)
@@ -81,6 +81,7 @@ def _other_classes(raw: Path, name: str) -> list[str]:
 
 
 def _file_names(folder: Path, raw: Path) -> list[str]:
-    """Return the paths relative to `raw` of everything in a folder but folders, sorted by their bytes."""
+    """Return the paths relative to `raw` of everything in a folder but folders and captions, sorted by their bytes."""
     files = [path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()]
+    files = [path for path in files if path.suffix != ".txt" or not path.with_suffix("").is_file()]
     return sorted((str(path.relative_to(raw)) for path in files), key=os.fsencode)

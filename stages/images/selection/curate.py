@@ -8,7 +8,7 @@ from PIL import Image
 
 from stages import UserError
 from stages.common.files import png_bytes, write_atomic
-from stages.common.outs import read_csv
+from stages.common.outs import read_csv, read_text
 from stages.images.selection.choose import choose
 from stages.images.selection.contact_sheet import contact_sheet
 from stages.images.selection.page import render_page
@@ -43,6 +43,8 @@ def curate(
             file = f"{part}/{i:02d}.png"
             square = resize_to_square((raw / row.file).read_bytes(), params.resolution, params.fit, params.background)
             write_atomic(folder / file, png_bytes(square))
+            if (caption := raw / f"{row.file}.txt").is_file():
+                write_atomic(folder / f"{part}/{i:02d}.txt", read_text(caption))
             source = {"source": row.file, "sha256": row.sha256, "score": row.score, "reason": row.note}
             index[part].append({"file": file} | source)
     title = f"{index['class']}: {params.count} of {len(table)} images"

@@ -22,11 +22,19 @@ IMAGES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".gif", ".webp", ".
 def arrange(files: Iterable[tuple[PurePosixPath, Path]], raw: Path, name: str, move: bool) -> dict:
     """Copy or move files, given as (path in the source, path), to `raw/<Class>/<file>`; return counts for the receipt.
 
-    Equal content in one class is kept once. Different files never overwrite each other, whatever the file system.
+    Equal content in one class is kept once. Different files never overwrite each other, whatever the file system. The
+    caption `a.txt` beside an image `a.jpg` becomes `a.jpg.txt`, because `a.png` may stand there too.
     """
     classes, left_out, contents, taken = Counter(), Counter(), set(), set()
-    size, digest = 0, hashlib.sha256()
+    size, captioned, digest = 0, 0, hashlib.sha256()
+    files = list(files)
+    texts = {name: path for name, path in files if name.suffix == ".txt" and stat.S_ISREG(path.lstat().st_mode)}
+    images = [relative for relative, _ in files if relative.suffix.lower() in IMAGES]
+    captions = {image: texts[text] for image in images if (text := image.with_suffix(".txt")) in texts}
+    used = set(captions.values())
     for relative, path in files:
+        if path in used:
+            continue
         class_name, reason, content = class_of(relative, name), _reason(path, relative), ""
         try:
             content = content if reason else sha256(path)
@@ -38,20 +46,24 @@ def arrange(files: Iterable[tuple[PurePosixPath, Path]], raw: Path, name: str, m
             left_out[reason] += 1
             continue
         target = PurePosixPath(class_name, safe(relative.name))
-        while key(target) in taken:
+        while not taken.isdisjoint(names := (key(target), key(f"{target}.txt"))):
             target = target.with_stem(f"{target.stem}-{content[:8]}")
         contents.add((class_name, content))
-        taken.add(key(target))
+        taken.update(names)
         classes[class_name] += 1
         size += path.stat().st_size
         digest.update(f"{target}\0{content}\0".encode())
         (raw / class_name).mkdir(parents=True, exist_ok=True)
         shutil.move(path, raw / target) if move else shutil.copyfile(path, raw / target)
         (raw / target).chmod(0o644)
+        if caption := captions.get(relative):
+            shutil.copyfile(caption, raw / f"{target}.txt")
+            digest.update(caption.read_bytes())
+            captioned += 1
     if not classes:
         raise UserError(f"{name} has no images; give a folder of images, or a folder of such folders, one per class.")
     counts = {"classes": dict(classes), "files": classes.total(), "bytes": size, "left_out": dict(left_out)}
-    return counts | {"content_sha256": digest.hexdigest()}
+    return counts | {"captions": captioned, "content_sha256": digest.hexdigest()}
 
 
 def class_of(relative: PurePosixPath, name: str) -> str:

@@ -2,6 +2,7 @@
 
 import contextlib
 import signal
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from multiprocessing import get_context
@@ -9,6 +10,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from stages import UserError
+from stages.common.signals import end_with_parent
 
 SECONDS = 60  # no sound image takes longer
 STARTS = 5
@@ -16,12 +18,20 @@ CRASHED = "crashes-the-decoder", "the process that decodes it dies"
 SLOW = "slow-to-decode", f"takes more than {SECONDS} s"
 
 
-def map_in_workers(function: Callable, failed: Callable, items: list, workers: int) -> Iterator[tuple[Any, Any]]:
+def map_in_workers(
+    function: Callable, failed: Callable, items: list, workers: int, preload: str = __name__
+) -> Iterator[tuple[Any, Any]]:
     """Yield each item with `function(item)` or `failed(item, *reason)`, in the order in which they are done.
 
     A worker dies if a decoder crashes, or if the OS kills it because memory is short. Its item is run again when all
-    others are done, alone in a new worker. Only an item that kills two of those has failed.
+    others are done, alone in a new worker. Only an item that kills two of those has failed. The module `preload` is
+    imported once for all workers.
     """
+    get_context("forkserver").set_forkserver_preload(["stages.common.fork_server", preload])
+    try:
+        tempfile.gettempdir()  # for the sockets of the workers
+    except FileNotFoundError as error:
+        raise UserError(f"{error.strerror}; free some space there, or set TMPDIR.") from None
     suspects = []
     for item, result in _run(function, items, workers):
         if result is CRASHED:
@@ -66,7 +76,6 @@ def _run(function: Callable, items: list, workers: int) -> Iterator[tuple[Any, A
 
 def _start(function: Callable) -> tuple[Any, Connection]:
     context = get_context("forkserver")
-    context.set_forkserver_preload(["stages.images.quality.manifest"])  # imported once for all workers
     for _ in range(STARTS):
         connection, other_end = context.Pipe()
         process = context.Process(target=_serve, args=(other_end, function), daemon=True)
@@ -83,6 +92,7 @@ def _start(function: Callable) -> tuple[Any, Connection]:
 def _serve(connection: Connection, function: Callable) -> None:
     """Answer items with results until the main process closes the connection or dies."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # on Ctrl-C, the main process ends the workers
+    end_with_parent()
     with contextlib.suppress(EOFError, BrokenPipeError):
         connection.send(None)
         while True:

@@ -3,6 +3,7 @@
 import os
 import random
 import signal
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -12,11 +13,11 @@ import psutil
 import pytest
 
 from stages import UserError
-from stages.images.quality import workers
+from stages.common import workers
+from stages.common.workers import map_in_workers
 from stages.images.quality.manifest import build_manifest
 from stages.images.quality.measurements import measure_file
 from stages.images.quality.params import Filter
-from stages.images.quality.workers import map_in_workers
 from tests.images import corpus
 
 PARAMS = Filter(**{"class": "Thing"})
@@ -84,3 +85,12 @@ def test_slow_items_are_stopped(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(workers, "SECONDS", 1)
     results = map_in_workers(time.sleep, lambda *failure: failure, [60, 0], 1)
     assert dict(results) == {60: (60, *workers.SLOW), 0: None}
+
+
+def test_full_temporary_folder_is_an_error(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/dev/null/full"])
+    with pytest.raises(
+        UserError, match=r"No usable temporary directory found in \['/dev/null/full'\]; free some space"
+    ):
+        list(map_in_workers(str, None, [1], 1))

@@ -1,0 +1,28 @@
+"""Run a module as `accelerate launch` does, in a form that signals can end: python -m stages.common.launch ARGUMENTS.
+
+A single process needs no launcher, which would be another process to stop: the module replaces it. Several processes
+get the launcher of PyTorch, which passes signals on.
+"""
+
+import os
+import sys
+
+from accelerate.commands import launch
+from accelerate.utils import prepare_simple_launcher_cmd_env
+from torch.distributed.elastic.multiprocessing.api import SignalException
+
+
+def main() -> None:
+    arguments, *_ = launch._validate_launch_command(launch.launch_command_parser().parse_args())
+    several = ("multi_gpu", "tpu", "use_deepspeed", "use_fsdp", "use_megatron_lm")
+    if not any(getattr(arguments, name) for name in several):
+        command, environment = prepare_simple_launcher_cmd_env(arguments)
+        os.execve(command[0], command, environment)
+    try:
+        launch.launch_command(arguments)
+    except SignalException as signal:
+        sys.exit(128 + signal.sigval)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,40 @@
+"""Report whether the dataset's folder or archive has changed since download read it: python -m stages.common.watch.
+
+DVC does not look outside of the project, so `make run` calls this before `dvc repro`. Only names, sizes and times are
+compared.
+"""
+
+from pathlib import Path
+
+from stages import UserError
+from stages.common.files import fingerprint, write_atomic
+from stages.common.params import load
+from stages.common.stage import stage
+
+RECORD = Path(".scratch/source")
+
+
+def listing(source: Path) -> str:
+    """Return the path, and a fingerprint of the names, sizes and times of the files there, if there are any."""
+    paths = sorted(path for path in [source, *source.rglob("*")] if path.is_file())
+    return f"{source}\n{fingerprint([(str(path), path.lstat().st_size, path.lstat().st_mtime_ns) for path in paths])}"
+
+
+def record(listed: str) -> None:
+    """Keep the listing of the source that download has read."""
+    write_atomic(RECORD, listed)
+
+
+@stage
+def main() -> str:
+    dataset = load("dataset").dataset
+    source, recorded = Path(dataset.path or ""), RECORD.read_text() if RECORD.is_file() else ""
+    if dataset.source not in ("folder", "archive") or not recorded.startswith(f"{source}\n") or not source.exists():
+        return "nothing outside of the project to compare"
+    if listing(source) != recorded:
+        raise UserError(f"{source} has changed since download read it; download runs again.")
+    return f"{source} has not changed since download read it"
+
+
+if __name__ == "__main__":
+    main()
