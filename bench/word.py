@@ -21,7 +21,7 @@ from PIL import Image
 from transformers import CLIPModel, CLIPProcessor
 
 from bench.common import STARTER, machine, make_project, open_pipeline, parser, run_stage, summary, write_params
-from stages.common.outs import read_image
+from stages.common.read_outs import read_image
 from stages.inversion.dataset import curated_images
 from starter import attribute_classifier
 from starter.world.attributes import Creature, generator

@@ -5,8 +5,8 @@ from pathlib import Path
 import pandas as pd
 
 from stages.common.files import write_atomic, write_json
-from stages.common.outs import CuratedIndex, RendersIndex, read_image, read_json
 from stages.common.params import load
+from stages.common.read_outs import CuratedIndex, RendersIndex, read_image, read_json
 from stages.common.stage import stage
 from stages.models.device import configure_torch
 from stages.scoring.encoders import open_encoders

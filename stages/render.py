@@ -10,12 +10,12 @@ from tqdm import tqdm
 
 from stages import UserError
 from stages.common.files import folder_atomic, png_bytes, write_atomic, write_json
-from stages.common.outs import CuratedIndex, read_embedding, read_image, read_json
 from stages.common.params import load
+from stages.common.read_outs import CuratedIndex, read_embedding, read_image, read_json
 from stages.common.runtime import Runtime
 from stages.common.stage import stage
 from stages.models.device import configure_torch, select_device
-from stages.models.loading import resolve
+from stages.models.model_files import resolve
 from stages.rendering.cache import RenderCache
 from stages.rendering.grid import draw_grid
 from stages.rendering.jobs import Job, RenderInputs

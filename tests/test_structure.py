@@ -19,7 +19,7 @@ PLUMBING = {
     Path("stages/common/distributed.py"),
     Path("stages/common/files.py"),
     Path("stages/common/locks.py"),
-    Path("stages/common/outs.py"),
+    Path("stages/common/read_outs.py"),
     Path("stages/common/params.py"),
     Path("stages/common/pretrained.py"),
     Path("stages/common/runtime.py"),

@@ -6,8 +6,8 @@ from accelerate import Accelerator
 from stages import UserError
 
 
-def check_processes(accelerator: Accelerator, batch_size: int) -> None:
-    """Raise UserError if there are more processes than samples in a batch."""
+def check_world_size(accelerator: Accelerator, batch_size: int) -> None:
+    """Raise UserError if the world size, the number of processes, exceeds the samples of a batch."""
     if accelerator.num_processes > batch_size:
         raise UserError(
             f"{accelerator.num_processes} processes cannot share a batch of {batch_size}; launch fewer "

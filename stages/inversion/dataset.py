@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from stages import UserError
-from stages.common.outs import CuratedIndex, read_image, read_json
+from stages.common.read_outs import CuratedIndex, read_image, read_json
 from stages.inversion.captions import build_captions
 from stages.inversion.params import Train
 from stages.models.backbone import Backbone

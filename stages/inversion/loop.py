@@ -39,10 +39,7 @@ def training_loop(
     callbacks: Callbacks | SearchCallbacks,
     until: int | None = None,
 ) -> None:
-    """Train `state` up to step `until`, or else for the steps of the recipe or until early stopping.
-
-    Raises PausedError on a stop request.
-    """
+    """Train `state` to step `until`, or to the end of the recipe. Raises PausedError on a stop request."""
     samples = share(recipe.batch_size, accelerator)
     draw = functools.lru_cache(maxsize=2)(lambda step: sampler.draw(step, samples).to(loss.device))
     while state.step != until:

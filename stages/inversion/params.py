@@ -53,6 +53,7 @@ class Train(Section):
     )
     prior: NonNegativeFloat = Field(
         0.0,
+        le=10**6,
         description="Weight of 1 - cosine(vector, initializer token), which is added to the loss: it holds the "
         "embedding near the initializer token.",
     )
@@ -69,7 +70,9 @@ class Train(Section):
         16, le=10_000, description="Words of the vocabulary whose loss is measured to choose those that are compared."
     )
     search_steps: PositiveInt = Field(
-        20, description="Steps after which the worse half of the starts is dropped; doubled until one is left."
+        20,
+        le=10**6,
+        description="Steps after which the worse half of the starts is dropped; doubled until one is left.",
     )
     min_snr_gamma: PositiveFloat | None = Field(
         None, le=10**6, description="Gamma of min-SNR loss weights (Hang et al. 2023 use 5); null: equal weights."

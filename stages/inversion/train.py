@@ -5,7 +5,7 @@ from functools import partial
 
 from accelerate import Accelerator
 
-from stages.common.distributed import check_processes, share
+from stages.common.distributed import check_world_size, share
 from stages.common.runtime import Runtime
 from stages.inversion.callbacks import Callbacks
 from stages.inversion.dataset import CuratedImages, encode_dataset
@@ -54,7 +54,7 @@ def train(
     The validation batch chooses the best embedding; the test batch has the same images with other noise, and chooses
     nothing.
     """
-    check_processes(accelerator, recipe.batch_size)
+    check_world_size(accelerator, recipe.batch_size)
     training, held_out = encode_dataset(backbone, concept, recipe, images)
     sampler, initializer = Sampler(*training, backbone.schedule, recipe), backbone.initializer_vectors()
     fixed = partial(fixed_batch, timesteps=backbone.schedule.timesteps, seed=recipe.seed)

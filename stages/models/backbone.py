@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 
 from stages import UserError
-from stages.models.loading import family
+from stages.models.model_files import family
 from stages.models.params import Concept, Model
 from stages.models.schedule import NoiseSchedule
 from stages.models.stable_diffusion import StableDiffusion

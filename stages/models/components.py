@@ -10,7 +10,7 @@ from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from stages.common.pretrained import check_tokenizer, loading
-from stages.models.loading import load_config, load_part
+from stages.models.model_files import load_config, load_part
 from stages.models.params import Model
 
 PREDICTIONS = ("epsilon", "v_prediction", "sample")

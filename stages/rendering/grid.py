@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 from PIL import Image, ImageDraw
 
+from stages.rendering.draw_text import Paragraph, draw_line, load_font, rounded_mask
 from stages.rendering.jobs import Job, RenderInputs
-from stages.rendering.text import Paragraph, draw_line, load_font, rounded_mask
 
 MARGIN, TITLE, HEADER, RADIUS = 64, 92, 92, 10
 GAP, ROW_GAP, GROUP_GAP, STRIP_GAP = 10, 16, 44, 34

@@ -11,7 +11,7 @@ from PIL import Image
 from pydantic import BaseModel, Field, FiniteFloat, model_validator
 
 from stages.common.files import sha256
-from stages.common.outs import CuratedIndex, File, RendersIndex, read_csv, read_embedding, read_image
+from stages.common.read_outs import CuratedIndex, File, RendersIndex, read_csv, read_embedding, read_image
 
 LARGE = 200_000  # bytes; a larger image is embedded as a JPEG of at most SIDE px
 SIDE = 512

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 from jinja2 import Environment, StrictUndefined
 
-from stages.common.outs import read_csv, read_json
+from stages.common.read_outs import read_csv, read_json
 from stages.reporting.charts import scale_positions, training_curves
 from stages.reporting.inputs import (
     Inputs,

@@ -16,7 +16,7 @@ from stages import UserError
 from stages.common import workers
 from stages.common.workers import map_in_workers
 from stages.images.quality.manifest import build_manifest
-from stages.images.quality.measurements import measure_file
+from stages.images.quality.measure_file import measure_file
 from stages.images.quality.params import Filter
 from tests.images import corpus
 

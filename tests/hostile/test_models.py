@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from stages.common.runtime import Runtime
 from stages.models.backbone import open_backbone
 from stages.models.params import Concept, Model
 from stages.rendering.jobs import RenderInputs
@@ -144,6 +145,6 @@ def test_model_is_refused_or_renders(name: str, base: Path, tmp_path: Path):
     def use() -> None:
         backbone = open_backbone(inputs.model, CONCEPT, "cpu", torch.float32)
         backbone.tokenize([f"a {CONCEPT.placeholder_token}"])
-        ImageSampler(inputs, "cpu")(inputs.jobs()[0])
+        next(ImageSampler(inputs, Runtime(), torch.device("cpu")).batches(inputs.jobs()[:1]))
 
     assert not accepted(use, mib=500) or not name.startswith(MUST_BE_REFUSED)

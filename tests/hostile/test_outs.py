@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from stages.common.outs import CuratedIndex, RendersIndex, read_csv, read_embedding, read_image, read_json
+from stages.common.read_outs import CuratedIndex, RendersIndex, read_csv, read_embedding, read_image, read_json
 from stages.images.selection.curate import read_manifest
 from stages.reporting.inputs import Metrics, NamedIndex, NamedRenders, TrainMetrics
 from tests.hostile.bounds import accepted

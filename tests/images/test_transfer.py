@@ -10,7 +10,7 @@ import pytest
 
 from stages import UserError
 from stages import download as stage
-from stages.common.outs import read_json
+from stages.common.read_outs import read_json
 from stages.images.sources import transfer
 from tests import project
 from tests.images.archives import archive

@@ -7,10 +7,10 @@ import pytest
 from PIL import Image
 
 from stages.models.params import Concept, Model
+from stages.rendering.draw_text import fit, load_font, measure, wrap
 from stages.rendering.grid import BACKGROUND, MARGIN, TITLE, Layout, draw_grid
 from stages.rendering.jobs import RenderInputs
 from stages.rendering.params import Render
-from stages.rendering.text import fit, load_font, measure, wrap
 
 LONG = (
     "A hyper-realistic cinematic illustration of {} soaring through a dramatic sky, glowing embers around it, 4k " * 2

@@ -13,7 +13,7 @@ from stages import UserError
 from stages.common.workers import map_in_workers
 from stages.images.quality.duplicates import best_copies, group_duplicates
 from stages.images.quality.features import WIDTH
-from stages.images.quality.measurements import measure_file, unreadable_file
+from stages.images.quality.measure_file import measure_file, unreadable_file
 from stages.images.quality.outliers import class_distances, nearest_classes
 from stages.images.quality.params import Filter
 from stages.images.quality.verdict import quality, reject

@@ -8,7 +8,7 @@ from PIL import Image
 
 from stages import UserError
 from stages.common.files import png_bytes, write_atomic
-from stages.common.outs import read_csv, read_text
+from stages.common.read_outs import read_csv, read_text
 from stages.images.selection.choose import choose
 from stages.images.selection.contact_sheet import contact_sheet
 from stages.images.selection.page import render_page

@@ -3,15 +3,18 @@
 Self-attention takes the output of one linear layer, qkv (B M 3 H D); cross-attention takes q (B M H D) and kv
 (B N 2 H D). Gradients are packed in the same way, so no pass over memory splits or concatenates them.
 
-Legend: B batch, M queries, N keys, H heads, D head dimension.
+Legend: B batch, M queries, N keys, H heads, D head dimension, L tokens of a caption, E width.
 """
 
 from collections.abc import Callable
 
 import torch
+from diffusers.models.attention import BasicTransformerBlock
+from torch import nn
 from torch.nn import functional as F
 
 from stages.models.fused.flash_attention import LARGE, SMALL, FlashAttention, unpack_qkv
+from stages.models.fused.frozen_layers import concat_weights
 
 LARGE_SHARED_MEMORY = 160 * 1024  # bytes of shared memory per block that LARGE needs
 
@@ -49,3 +52,17 @@ def max_head_dim(device: torch.device) -> int:
         return LARGE
     available = torch.cuda.get_device_properties(device).shared_memory_per_block_optin
     return LARGE if available >= LARGE_SHARED_MEMORY else SMALL
+
+
+class CrossAttentionKV(nn.Module):
+    """Compute the cross-attention keys and values of all transformer blocks by one matrix product."""
+
+    def __init__(self, blocks: list[BasicTransformerBlock]) -> None:
+        super().__init__()
+        weights = [concat_weights(block.attn2.to_k, block.attn2.to_v) for block in blocks]
+        self.weight = nn.Parameter(torch.cat(weights), requires_grad=False)
+        self._sizes = [len(weight) for weight in weights]
+
+    def forward(self, context: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Return the packed keys and values (B L 2E') of each block for encoded captions (B L E)."""
+        return F.linear(context, self.weight).split(self._sizes, -1)

@@ -16,20 +16,6 @@ from stages.models.fused.group_norm import FusedGroupNorm
 from stages.models.fused.layer_norm import FusedAddLayerNorm
 
 
-class CrossAttentionKV(nn.Module):
-    """Compute the cross-attention keys and values of all transformer blocks by one matrix product."""
-
-    def __init__(self, blocks: list[BasicTransformerBlock]) -> None:
-        super().__init__()
-        weights = [concat_weights(block.attn2.to_k, block.attn2.to_v) for block in blocks]
-        self.weight = nn.Parameter(torch.cat(weights), requires_grad=False)
-        self._sizes = [len(weight) for weight in weights]
-
-    def forward(self, context: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Return the packed keys and values (B L 2E') of each block for encoded captions (B L E)."""
-        return F.linear(context, self.weight).split(self._sizes, -1)
-
-
 class FusedTransformerBlock(nn.Module):
     """Replace BasicTransformerBlock: self-attention, cross-attention, feed-forward.
 

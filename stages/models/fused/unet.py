@@ -13,10 +13,10 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel, UNet2
 from torch import nn
 
 from stages.models.fused import group_norm
-from stages.models.fused.attention import AttentionFunction
+from stages.models.fused.attention import AttentionFunction, CrossAttentionKV
 from stages.models.fused.group_norm import FusedGroupNorm
 from stages.models.fused.resnet import FusedResnetBlock
-from stages.models.fused.transformer import CrossAttentionKV, FusedTransformer2D, FusedTransformerBlock
+from stages.models.fused.transformer import FusedTransformer2D, FusedTransformerBlock
 from stages.models.fused.up_block import FusedUpBlock
 
 
