@@ -53,6 +53,9 @@ class TrainMetrics(BaseModel):
     best_step: int
     steps_run: int
     stopped_early: bool
+    start: str
+    nearest_words_start: str
+    nearest_words: str
 
 
 class Metrics(BaseModel, extra="allow"):

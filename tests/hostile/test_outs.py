@@ -25,7 +25,7 @@ KINDS = [
     (NamedIndex, CURATED),
     (RendersIndex, RENDERS),
     (NamedRenders, RENDERS),
-    (TrainMetrics, TRAIN | {"stopped_early": False}),
+    (TrainMetrics, TRAIN | {"stopped_early": False, "start": "a", "nearest_words_start": "b", "nearest_words": "c"}),
     (Metrics, METRICS),
 ]
 SEEDS = 12

@@ -22,6 +22,7 @@ METRICS |= {"image_similarity_gap_closed": 0.8205, "prompt_similarity_ratio": 0.
 ALL_METRICS = METRICS | {f"{name}_stderr": 0.01 for name in METRICS} | {"image_similarity_word.a": 0.8}
 TRAIN = {"learned": True, "test_fall_percent": 11.74, "test_fall_stderr_percent": 0.83}
 TRAIN |= {"best_step": 40, "steps_run": 60, "stopped_early": True}
+TRAIN |= {"start": "random draw 1", "nearest_words_start": "owl, fox", "nearest_words": "dragon, cat"}
 USED = ["train0", "train1", "train2", "holdout0", "holdout1", "spare"]
 REJECTED = {"a": "blurred,sharpness 0.1", "b": "blurred,sharpness 0.2", "c": "too-small,20 px"}
 NAVY = Image.new("RGB", (16, 16), "navy")
@@ -72,6 +73,7 @@ def test_page_shows_every_result():
     shown = text()
     for part in (
         *("trained on 3 images", "only the 64 numbers", "from step 40 of 60; training stopped early", "82 % ± 1"),
+        *("The start was the random draw 1", "to the start are owl, fox", "to the embedding are dragon, cat"),
         *("The cleanest of 9 images of Critter", "trained on 3", "held out 2", "usable, not needed 1"),
         *("blurred 2", "too-small 1", "train.learning_rate 0.01", "render.prompts.zoo a {} in the zoo"),
         *("report.title null", "base model starter/model", "images from folder images", "similarity 0.800"),
@@ -100,7 +102,7 @@ def test_verdict(learned: bool, fall: float, error: float, verdict: str, tile: s
     )
     assert verdict.format(subject, f"{reference} “dragon”") in text()
     assert f"Loss on held-out images {tile}" in text()
-    assert ("Try more steps" in text()) != learned
+    assert ("Try concept.initialization" in text()) != learned
 
 
 def test_page_loads_nothing_and_is_the_same_twice():

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 from stages import UserError
-from stages.common.files import sha256
+from stages.common.files import sha256, unlisted_files
 from stages.images.sources.names import key, safe
 
 # Folders with these names do not say what an image shows.
@@ -17,6 +17,23 @@ SPLITS = {"train", "training", "test", "testing", "val", "valid", "validation", 
 WRAPPERS = {"data", "dataset", "datasets", "images", "image", "imgs", "img", "pictures", "photos", "raw"}
 SYSTEM = {"thumbs.db", "desktop.ini", "ehthumbs.db", "__macosx", ".ds_store", ".git"}
 IMAGES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".avif", ".mpo"}
+
+
+ADVICE = (
+    "Move your images to a folder outside of data/, such as images/<Class>, and set dataset to {source: folder, "
+    "path: images}."
+)
+
+
+def check_paths(raw: Path, source: Path | None) -> None:
+    """Raise UserError if `raw` has files that download did not write, or overlaps the folder `source`."""
+    if unlisted := unlisted_files(raw):
+        names = ", ".join(map(str, unlisted[:5])) + f" and {len(unlisted) - 5} more" * (len(unlisted) > 5)
+        raise UserError(f"download did not write {names}, and would delete them with {raw}; nothing was done. {ADVICE}")
+    if source is not None:
+        one, other = raw.resolve(), source.resolve()
+        if one.is_relative_to(other) or other.is_relative_to(one):
+            raise UserError(f"dataset.path {other} overlaps {raw}, which download replaces. {ADVICE}")
 
 
 def arrange(files: Iterable[tuple[PurePosixPath, Path]], raw: Path, name: str, move: bool) -> dict:
