@@ -12,8 +12,7 @@ from torch.nn import functional as F
 from stages import UserError
 from stages.inversion.sampler import Batch
 from stages.models.backbone import Backbone
-from stages.models.cuda_graph import GraphedFunction, Tensors
-from stages.models.device import is_out_of_memory
+from stages.models.cuda_graph import GraphedFunction, Tensors, fits_in_memory
 
 
 class DiffusionLoss:
@@ -79,22 +78,11 @@ class DiffusionLoss:
         self.micro_batch = int(accelerator.gather(torch.tensor([self.micro_batch], device=self.device)).min())
 
     def _fits(self, vectors: torch.Tensor, batch: Batch, validation: Batch) -> bool:
-        try:
+        def attempt() -> None:
             self.gradient(vectors, 1.0, batch)
             self.losses(vectors, validation[: 2 * self.micro_batch])
-            if self.device.type == "cuda":
-                torch.cuda.synchronize()
-            return True
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-        # Outside the handler, because its traceback keeps the tensors alive.
-        for function in (self._gradient, self._forward):
-            if isinstance(function, GraphedFunction):
-                function.reset()
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
-        return False
+
+        return fits_in_memory(attempt, (self._gradient, self._forward))
 
     def _loss_and_gradient(self, vectors: torch.Tensor, scale: torch.Tensor, *batch: torch.Tensor) -> Tensors:
         vectors = vectors.detach().requires_grad_()

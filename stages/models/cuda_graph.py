@@ -1,8 +1,10 @@
 """Capture a function of tensors as a CUDA graph, and replay it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
+
+from stages.models.device import is_out_of_memory
 
 Tensors = tuple[torch.Tensor, ...]
 
@@ -48,3 +50,22 @@ class GraphedFunction:
         with torch.cuda.graph(graph, pool=self._pool):
             outputs = self._function(*static_inputs)
         return graph, static_inputs, outputs
+
+
+def fits_in_memory(attempt: Callable[[], object], functions: Iterable[Callable]) -> bool:
+    """Return whether `attempt` runs without an out-of-memory error; after one, reset the graphs among `functions`."""
+    try:
+        attempt()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        return True
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+    # Outside the handler, because its traceback keeps the tensors alive.
+    for function in functions:
+        if isinstance(function, GraphedFunction):
+            function.reset()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return False

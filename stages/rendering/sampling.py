@@ -14,8 +14,7 @@ from PIL import Image
 from stages import UserError
 from stages.common.runtime import Runtime
 from stages.models.acceleration import accelerate_unet
-from stages.models.cuda_graph import GraphedFunction, Tensors
-from stages.models.device import is_out_of_memory
+from stages.models.cuda_graph import GraphedFunction, Tensors, fits_in_memory
 from stages.models.noise import generator, normal
 from stages.rendering.jobs import Job, RenderInputs
 from stages.rendering.metadata import parameters
@@ -97,22 +96,14 @@ class ImageSampler:
         """Call the UNet, which captures its graph, and the VAE once. On a CPU no exception could be caught."""
         if self._device.type == "cpu":
             return True
-        try:
+
+        def attempt() -> None:
             latents = self._noise(jobs)
             timesteps = torch.zeros(self._guided(latents).shape[:1], device=self._device)
             self._predict(self._guided(latents), timesteps, self._prompt_embeds(jobs))
             self._decode(latents)
-            if self._device.type == "cuda":
-                torch.cuda.synchronize()
-            return True
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-        # Outside the handler, because its traceback keeps the tensors alive.
-        if isinstance(self._predict, GraphedFunction):
-            self._predict.reset()
-            torch.cuda.empty_cache()
-        return False
+
+        return fits_in_memory(attempt, [self._predict])
 
     def _sample_images(self, jobs: list[Job]) -> list[Image.Image]:
         images = self._decode(self._sample(jobs))
