@@ -45,6 +45,7 @@ def start(folder: Path, *command: str) -> subprocess.Popen:
     """Start a command in a process group of its own, with its output in the file `log`."""
     tools = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = os.environ | {"PATH": tools, "PYTHONPATH": str(folder), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    environment["SHELL"] = "/bin/sh"  # it may wait for the command, where Bash replaces itself by it
     for number in (signal.SIGINT, signal.SIGHUP):
         if signal.getsignal(number) == signal.SIG_IGN:  # a background job, and what it starts, would ignore it
             signal.signal(number, signal.SIG_DFL)

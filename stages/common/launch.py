@@ -7,6 +7,8 @@ get the launcher of PyTorch, which passes signals on.
 import os
 import sys
 
+os.environ.setdefault("ACCELERATE_LOG_LEVEL", "error")
+
 from accelerate.commands import launch
 from accelerate.utils import prepare_simple_launcher_cmd_env
 from torch.distributed.elastic.multiprocessing.api import SignalException
