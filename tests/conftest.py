@@ -24,6 +24,9 @@ def fork_server() -> None:
     forkserver.ensure_running()
 
 
+LONGEST_FIRST = ("test_pipeline", "inversion/test_stage", "test_interrupts", "test_fused", "test_own_images")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Start the longest module first, so that the other processes work meanwhile."""
-    items.sort(key=lambda item: "test_pipeline" not in item.nodeid)
+    """Start the longest modules first, so that the short ones keep all processes busy until the end."""
+    items.sort(key=lambda item: next((i for i, name in enumerate(LONGEST_FIRST) if name in item.nodeid), 9))

@@ -106,8 +106,11 @@ def test_interrupt_during_imports_is_one_line(folder: Path, stage: str):
     assert (folder / "log").read_text() == f"{stage}: stopped by SIGINT; run the same command to continue.\n"
 
 
-@pytest.mark.parametrize("number", STOPS, ids=lambda number: number.name)
-@pytest.mark.parametrize("stage", ["filter", "train", "render"])
+@pytest.mark.parametrize(
+    ("stage", "number"),
+    [*(("filter", number) for number in STOPS), ("train", signal.SIGTERM), ("render", signal.SIGHUP)],
+    ids=lambda value: getattr(value, "name", value),
+)
 def test_signal_to_the_group_is_one_line_and_leaves_nothing(folder: Path, stage: str, number: signal.Signals):
     clear(folder)
     process = start(folder, "python", "-m", f"stages.{stage}")
@@ -137,8 +140,11 @@ def test_workers_of_the_filter_end_with_it(folder: Path, number: signal.Signals)
     wait(lambda: not running(folder))
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
-@pytest.mark.parametrize("stage", ["filter", "train"])
+@pytest.mark.parametrize(
+    ("stage", "number"),
+    [("filter", signal.SIGTERM), ("filter", signal.SIGHUP), ("train", signal.SIGKILL)],
+    ids=lambda value: getattr(value, "name", value),
+)
 def test_stage_ends_with_dvc(folder: Path, stage: str, number: signal.Signals):
     clear(folder)
     process = start(folder, "dvc", "repro", "-s", "-f", stage)

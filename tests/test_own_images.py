@@ -110,4 +110,3 @@ def test_captions_beside_the_source_images_reach_the_curated_images(tmp_path: Pa
     for row in index["train"] + index["holdout"]:
         number = Path(row["source"]).stem
         assert (folder / "data" / "curated" / row["file"]).with_suffix(".txt").read_text() == f"{{}} number {number}"
-    assert project.repro(folder, "train") == ["train"]
