@@ -6,11 +6,11 @@ from types import SimpleNamespace
 
 import torch
 from accelerate import PartialState
-from tqdm import tqdm
 
 from stages import UserError
 from stages.common.files import folder_atomic, png_bytes, write_atomic, write_json
 from stages.common.params import load
+from stages.common.progress import progress
 from stages.common.read_outs import CuratedIndex, read_embedding, read_image, read_json
 from stages.common.runtime import Runtime
 from stages.common.stage import stage
@@ -70,7 +70,7 @@ def _render(
     """Render jobs into the cache; PNG files are compressed and written while the next batch is rendered."""
     with (
         ThreadPoolExecutor(min(8, runtime.cores)) as threads,
-        tqdm(total=len(jobs), desc="render", unit="image", disable=not is_main) as bar,
+        progress("render", len(jobs), "image", is_shown=is_main) as bar,
     ):
         for warning in sampler.prepare(jobs):
             bar.write(f"render: {warning}")

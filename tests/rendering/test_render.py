@@ -173,7 +173,10 @@ def test_killed_run_continues_to_the_same_bytes():
             time.sleep(0.005)
         process.kill()
         assert process.wait() == -signal.SIGKILL
-    assert "torchvision" not in Path("log").read_text(), "the import warns of a library that is not needed"
+    log = Path("log").read_text()
+    assert "torchvision" not in log, "the import warns of a library that is not needed"
+    assert "\r" not in log, "a log has lines"
+    assert log.startswith("render: ")
     finished = cached()
     assert 3 <= len(finished) < 12
     assert not Path("data/renders").exists()
