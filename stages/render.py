@@ -11,6 +11,7 @@ from stages import UserError
 from stages.common.files import folder_atomic, png_bytes, write_atomic, write_json
 from stages.common.params import load
 from stages.common.progress import progress
+from stages.common.publish import publish
 from stages.common.read_outs import CuratedIndex, read_embedding, read_image, read_json
 from stages.common.runtime import Runtime
 from stages.common.stage import stage
@@ -47,6 +48,8 @@ def main() -> str:
     processes.wait_for_everyone()
     if rank == 0:
         _write_outs(inputs, paths, training)
+        if run := publish(params.runtime.trackers, SCRATCH.parent, EMBEDDING.parent, grid=GRID):
+            run.remember(SCRATCH.parent, RENDERS)
     processes.destroy_process_group()
     return f"{len(paths)} images in {RENDERS}; grid in {GRID}"
 

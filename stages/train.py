@@ -12,6 +12,7 @@ from stages.common.files import folder_atomic, write_atomic, write_json
 from stages.common.params import load
 from stages.common.progress import progress
 from stages.common.provenance import Provenance, provenance
+from stages.common.publish import TrackedRun
 from stages.common.signals import StopSignal
 from stages.common.stage import stage
 from stages.common.trackers import Trackers, accelerator_options
@@ -74,6 +75,7 @@ def main() -> str:
         if is_main:
             _write_outs(params, result, source, scratch)
             trackers.metrics(results.metrics(recipe, result))
+            TrackedRun(source.run, result.state.step).remember(SCRATCH, EMBEDDING)
     return f"{results.summary(recipe, result)}; {EMBEDDING}"
 
 

@@ -23,6 +23,7 @@ PLUMBING = {
     Path("stages/common/params.py"),
     Path("stages/common/pretrained.py"),
     Path("stages/common/progress.py"),
+    Path("stages/common/publish.py"),
     Path("stages/common/runtime.py"),
     Path("stages/common/schema.py"),
     Path("stages/common/signals.py"),

@@ -51,8 +51,9 @@ class Runtime(Section):
     deterministic: bool = Field(True, description="Only kernels that give the same bytes twice on the same device.")
     trackers: list[Literal["dvclive", "tensorboard", "wandb"]] = Field(
         default_factory=lambda: ["dvclive"],
-        description="Experiment trackers for the curves, previews and metrics of train, in .scratch/; wandb is offline "
-        "without an API key, and `WANDB_MODE` decides before that.",
+        description="Experiment trackers, in .scratch/: curves, previews and metrics of train; wandb and TensorBoard "
+        "also get the grid and the metrics of evaluate, which DVC shows itself. wandb is offline without an API key, "
+        "unless WANDB_MODE says otherwise.",
     )
 
     @property

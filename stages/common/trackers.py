@@ -1,25 +1,19 @@
 """Send curves, images and metrics to the trackers of accelerate: dvclive, TensorBoard, wandb, or none."""
 
 import contextlib
-import os
-from importlib import util
 from pathlib import Path
 
 import numpy as np
 from accelerate import Accelerator
 from PIL import Image
 
-from stages import UserError
-
-PROJECT = "oneword"
+from stages.common.publish import PROJECT, check_installed, tensorboard_folder, wandb_options
 
 
 def accelerator_options(names: list[str], folder: Path, run: str) -> dict[str, list[str] | str | None]:
     """Return the options of an Accelerator with the trackers `names`; it would leave out one that is not installed."""
-    for name in names:
-        if util.find_spec(name) is None:
-            raise UserError(f'`runtime.trackers` has {name}, which is not installed; run `pip install -e ".[{name}]"`.')
-    return {"log_with": list(names) or None, "project_dir": str(folder / "tensorboard" / run)}
+    check_installed(names)
+    return {"log_with": list(names) or None, "project_dir": str(tensorboard_folder(folder, run))}
 
 
 class Trackers:
@@ -36,17 +30,19 @@ class Trackers:
             "resume": resumed is not None,
             "report": None,
         }
-        # Silent, because it prints some twenty lines; and it does not record what the terminal shows.
-        settings = {"silent": True, "console": "off"}
-        wandb = {"id": run, "resume": "allow", "dir": str(folder), "settings": settings} | _wandb_mode()
         tensorboard = {"purge_step": 0 if resumed is None else resumed + 1}  # later steps are logged again
-        options = {"dvclive": dvclive, "tensorboard": tensorboard, "wandb": wandb}
+        options = {"dvclive": dvclive, "tensorboard": tensorboard, "wandb": wandb_options(folder, run)}
         accelerator.init_trackers(PROJECT, config=_flatten(params), init_kwargs=options)
 
     def locations(self) -> list[str]:
         """Return where the run of wandb is."""
         runs = [tracker.tracker for tracker in self._accelerator.trackers if tracker.name == "wandb"]
-        return [f"`wandb sync {Path(run.dir).parent}` uploads this run" if run.offline else run.url for run in runs]
+        return [
+            f"`wandb sync {Path(run.dir).parents[1]}/offline-run-*-{run.id}` uploads the run"
+            if run.offline
+            else run.url
+            for run in runs
+        ]
 
     def log(self, values: dict[str, float], step: int) -> None:
         """Log scalars of a step."""
@@ -74,17 +70,6 @@ class Trackers:
         """Flush the trackers and end the process group of `accelerate`: no process can communicate afterwards."""
         with contextlib.suppress(BrokenPipeError):
             self._accelerator.end_training()
-
-
-def _wandb_mode() -> dict[str, str]:
-    """Return offline mode if there is no API key, so that a run never waits for a login; else leave it to wandb."""
-    if "WANDB_MODE" in os.environ or os.environ.get("WANDB_API_KEY"):
-        return {}
-    netrc = Path.home() / ".netrc"
-    with contextlib.suppress(OSError):
-        if "api.wandb.ai" in netrc.read_text():
-            return {}
-    return {"mode": "offline"}
 
 
 def _flatten(params: dict, prefix: str = "") -> dict[str, str | int | float | bool]:

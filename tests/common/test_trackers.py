@@ -3,8 +3,10 @@
 import json
 import struct
 from collections import defaultdict
+from collections.abc import Iterable
 from importlib import util
 from pathlib import Path
+from typing import Any
 
 import pytest
 import wandb
@@ -15,6 +17,7 @@ from PIL import Image
 from wandb.proto.wandb_internal_pb2 import Record
 
 from stages import UserError
+from stages.common.publish import TrackedRun, publish
 from stages.common.runtime import Runtime
 from stages.common.trackers import Trackers, accelerator_options
 
@@ -31,6 +34,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
     yield
+    wandb.teardown()
     AcceleratorState._reset_state(reset_partial_state=True)
     PartialState._reset_state()
 
@@ -70,19 +74,27 @@ def test_dvclive_has_curves_params_images_and_metrics_and_resumes(tmp_path: Path
     assert not (tmp_path / "dvc.yaml").exists(), "dvclive must not write DVC files"
 
 
-def test_tensorboard_has_curves_images_and_metrics_and_resumes(tmp_path: Path):
-    pytest.importorskip("tensorboard")
+def read_events() -> Any:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+    return EventAccumulator("tensorboard/0123abcd/oneword").Reload()
+
+
+def test_tensorboard_has_curves_images_and_metrics_and_resumes(tmp_path: Path):
+    pytest.importorskip("tensorboard")
     track("tensorboard")
-    events = EventAccumulator("tensorboard/0123abcd/oneword")
-    events.Reload()
+    events = read_events()
     assert [(event.step, event.value) for event in events.Scalars("loss")] == [(1, 1.0), (2, 0.5), (3, 0.25)]
     assert [events.Scalars(f"metrics/{name}")[0].value for name in list(METRICS)[:3]] == [23.5, 2.0, 1.0]
     assert "metrics/start/text_summary" in events.Tags()["tensors"]
     (image,) = events.Images("progress")
     (tmp_path / "image.png").write_bytes(image.encoded_image_string)
     assert (image.step, Image.open("image.png").convert("RGB")) == (2, RED)
+
+
+def values(items: Iterable) -> dict[str, object]:
+    """Return the names and values of a record."""
+    return {".".join(item.nested_key) or item.key: json.loads(item.value_json) for item in items}
 
 
 def wandb_records(file: Path) -> dict[str, list]:
@@ -112,18 +124,44 @@ def test_wandb_without_a_key_writes_a_complete_offline_run(tmp_path: Path, capfd
     tracker.close()
     wandb.teardown()  # as at the end of a process: what writes the file is done
     (file,) = tmp_path.rglob("run-0123abcd.wandb")
-    assert location == f"`wandb sync wandb/{file.parent.name}` uploads this run"
+    assert location == "`wandb sync wandb/offline-run-*-0123abcd` uploads the run"
     assert file.parent.name.startswith("offline-run-")
     records = wandb_records(file)
-    rows = [{(*i.nested_key, i.key)[0]: json.loads(i.value_json) for i in row.item} for row in records["history"]]
+    rows = [values(row.item) for row in records["history"]]
     assert [(row["_step"], row["loss"]) for row in rows] == [(1, 1.0), (2, 0.5)]
-    summary = {(*i.nested_key, i.key)[0]: json.loads(i.value_json) for row in records["summary"] for i in row.update}
-    assert summary.items() >= METRICS.items()
-    assert any("train.steps" in (*i.nested_key, i.key) for row in records["config"] for i in row.update)
+    assert values(item for row in records["summary"] for item in row.update).items() >= METRICS.items()
+    assert values(item for row in records["config"] for item in row.update)["train.steps"] == 3
     assert [record.exit_code for record in records["exit"]] == [0]
     (image,) = tmp_path.rglob("progress_2_*.png")
     assert Image.open(image).convert("RGB") == RED
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("name", ["tensorboard", "wandb"])
+def test_results_of_later_stages_join_the_run_of_their_embedding(name: str, tmp_path: Path):
+    pytest.importorskip(name)
+    tracker, embedding, grid = trackers(name), tmp_path / "embedding", tmp_path / "grid.png"
+    tracker.log({"loss": 0.5}, 3)
+    tracker.close()
+    embedding.write_text("a")
+    RED.save(grid)
+    TrackedRun("0123abcd", 3).remember(Path(), embedding)
+    assert publish(["dvclive"], Path(), embedding, grid=grid) is None
+    assert publish([name], Path(), grid, grid=grid) is None, "of another run"
+    run = publish([name], Path(), embedding, grid=grid)
+    run.remember(Path(), grid)
+    publish([name], Path(), grid, metrics={"image_similarity_word": 0.9})
+    if name == "tensorboard":
+        events = read_events()
+        assert events.Scalars("metrics/image_similarity_word")[0].value == pytest.approx(0.9)
+        assert (events.Scalars("loss")[0].step, events.Images("grid")[0].step) == (3, 3)
+    else:
+        wandb.teardown()
+        runs = [wandb_records(file) for file in tmp_path.rglob("run-0123abcd.wandb")]
+        rows = [values(row.item) for run in runs for row in run["history"]]
+        assert [(row["_step"], row["grid._type"]) for row in rows if "loss" not in row] == [(3, "image-file")]
+        summary = values(item for run in runs for row in run["summary"] for item in row.update)
+        assert (len(runs), summary["image_similarity_word"]) == (3, 0.9)
 
 
 def test_wandb_mode_is_left_to_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
