@@ -35,7 +35,7 @@ class Compare(Section):
     variant: Line | None = Field(None, description="Variant of the weight files, such as fp16; null: the plain files.")
     prompts: Literal["same"] | dict[str, Text] = Field(
         "same",
-        description="same: `render.prompts`; or other texts for some of them, by name. {} stands for the class name.",
+        description="same: `render.prompts`; or other texts for some of them, by name. {} stands for `filter.class`.",
     )
     label: Line | None = Field(None, description="Title of the column; null: the name of the model.")
 
@@ -82,7 +82,7 @@ class Render(Section):
         default_factory=list,
         max_length=100,
         description="More columns by other models, such as Stable Diffusion XL or 3.5, with their own scheduler and "
-        "the class name in plain text.",
+        "`filter.class` in plain text.",
     )
     long_prompts: Literal["cut", "chunk"] = Field(
         "cut",
