@@ -6,6 +6,7 @@ import pandas as pd
 
 from stages.common.files import write_atomic, write_json
 from stages.common.params import load
+from stages.common.publish import publish
 from stages.common.read_outs import CuratedIndex, RendersIndex, read_image, read_json
 from stages.common.stage import stage
 from stages.models.device import configure_torch
@@ -31,6 +32,7 @@ def main() -> str:
     )
     scores, metrics = score(images, clip, dino)
     write_json(METRICS, metrics)
+    publish(params.runtime.trackers, Path(".scratch"), RENDERS, metrics=metrics)
     write_atomic(SCORES, scores.to_csv(index=False, lineterminator="\n"))
     return (
         f"image similarity to the held-out images {metrics['image_similarity_word']:.3f} with the learned embedding, "

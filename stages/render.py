@@ -6,17 +6,19 @@ from types import SimpleNamespace
 
 import torch
 from accelerate import PartialState
-from tqdm import tqdm
 
 from stages import UserError
 from stages.common.files import folder_atomic, png_bytes, write_atomic, write_json
 from stages.common.params import load
+from stages.common.progress import progress
+from stages.common.publish import publish
 from stages.common.read_outs import CuratedIndex, read_embedding, read_image, read_json
 from stages.common.runtime import Runtime
 from stages.common.stage import stage
 from stages.models.device import configure_torch, select_device
 from stages.models.model_files import resolve
-from stages.rendering.cache import RenderCache
+from stages.rendering.cache import RenderCache, prune
+from stages.rendering.compare import PipelineSampler, compared_inputs
 from stages.rendering.grid import draw_grid
 from stages.rendering.jobs import Job, RenderInputs
 from stages.rendering.pipeline import choose_precision
@@ -33,23 +35,31 @@ def main() -> str:
     processes = PartialState(cpu=select_device(params.runtime.device).type != "cuda")
     rank, count = processes.process_index, processes.num_processes
     device = configure_torch(params.runtime, processes=count, local_rank=processes.local_process_index)
-    inputs = _resolve_inputs(params, device)
-    training = [CURATED / row["file"] for row in read_json(CURATED / "index.json", "curate", CuratedIndex)["train"]]
-    cache = RenderCache(SCRATCH, inputs)
-    if missing := cache.missing(inputs.jobs()[rank::count]):
-        _render(missing, cache, ImageSampler(inputs, params.runtime, device), params.runtime, is_main=rank == 0)
+    curated = read_json(CURATED / "index.json", "curate", CuratedIndex)
+    inputs = _resolve_inputs(params, curated["class"], device)
+    training = [CURATED / row["file"] for row in curated["train"]]
+    paths = {}
+    for part in (inputs, *inputs.compared):
+        cache = RenderCache(SCRATCH, part)
+        if missing := cache.missing(part.jobs()[rank::count]):
+            sampler = ImageSampler if part is inputs else PipelineSampler
+            _render(missing, cache, sampler(part, params.runtime, device), params.runtime, is_main=rank == 0)
+        paths |= cache.paths
     processes.wait_for_everyone()
     if rank == 0:
-        _write_outs(inputs, cache, training)
+        _write_outs(inputs, paths, training)
+        if run := publish(params.runtime.trackers, SCRATCH.parent, EMBEDDING.parent, grid=GRID):
+            run.remember(SCRATCH.parent, RENDERS)
     processes.destroy_process_group()
-    return f"{len(cache.paths)} images in {RENDERS}; grid in {GRID}"
+    return f"{len(paths)} images in {RENDERS}; grid in {GRID}"
 
 
-def _resolve_inputs(params: SimpleNamespace, device: torch.device) -> RenderInputs:
-    """Return the params of the renders with the model's commit and the precision that they stand for here."""
+def _resolve_inputs(params: SimpleNamespace, class_name: str, device: torch.device) -> RenderInputs:
+    """Return the params of the renders with the models' commits and the precision that they stand for here."""
     model = resolve(params.model)
     render = params.render.model_copy(update={"precision": choose_precision(params.render, model, device)})
-    inputs = RenderInputs(model, params.concept, render, EMBEDDING)
+    compared = compared_inputs(params.render, class_name, device)
+    inputs = RenderInputs(model, params.concept, render, EMBEDDING, compared)
     for token, file in inputs.embeddings().items():
         if file != EMBEDDING and not file.is_file():
             raise UserError(f"{file} does not exist; correct `render.subjects.{token[1:-1]}`.")
@@ -57,31 +67,33 @@ def _resolve_inputs(params: SimpleNamespace, device: torch.device) -> RenderInpu
     return inputs
 
 
-def _render(jobs: list[Job], cache: RenderCache, sampler: ImageSampler, runtime: Runtime, *, is_main: bool) -> None:
+def _render(
+    jobs: list[Job], cache: RenderCache, sampler: ImageSampler | PipelineSampler, runtime: Runtime, *, is_main: bool
+) -> None:
     """Render jobs into the cache; PNG files are compressed and written while the next batch is rendered."""
     with (
         ThreadPoolExecutor(min(8, runtime.cores)) as threads,
-        tqdm(total=len(jobs), desc="render", unit="image", disable=not is_main) as bar,
+        progress("render", len(jobs), "image", is_shown=is_main) as bar,
     ):
-        for warning in sampler.encode_prompts(jobs) + sampler.warnings:
+        for warning in sampler.prepare(jobs):
             bar.write(f"render: {warning}")
         written = []
         for batch in sampler.batches(jobs):
-            written += [threads.submit(cache.write, job, image, sampler.parameters(job)) for job, image in batch]
+            written += [threads.submit(cache.write, job, image, sampler.parameters(job, image)) for job, image in batch]
             bar.update(len(batch))
         for future in written:
             future.result()
 
 
-def _write_outs(inputs: RenderInputs, cache: RenderCache, training: list[Path]) -> None:
+def _write_outs(inputs: RenderInputs, paths: dict[Job, Path], training: list[Path]) -> None:
     with folder_atomic(RENDERS) as folder:
-        for job, path in cache.paths.items():
+        for job, path in paths.items():
             write_atomic(folder / job.file, path.read_bytes())
         write_json(folder / "index.json", inputs.index())
-    images = {job: read_image(path, "render") for job, path in cache.paths.items()}
+    images = {job: read_image(path, "render") for job, path in paths.items()}
     grid = draw_grid(inputs, images, [read_image(path, "curate") for path in training])
     write_atomic(GRID, png_bytes(grid))
-    cache.prune()
+    prune(SCRATCH, used=set(paths.values()))
 
 
 if __name__ == "__main__":

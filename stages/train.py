@@ -7,14 +7,15 @@ from types import SimpleNamespace
 
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
-from tqdm import tqdm
 
 from stages.common.files import folder_atomic, write_atomic, write_json
 from stages.common.params import load
+from stages.common.progress import progress
 from stages.common.provenance import Provenance, provenance
+from stages.common.publish import TrackedRun
 from stages.common.signals import StopSignal
 from stages.common.stage import stage
-from stages.common.trackers import Trackers
+from stages.common.trackers import Trackers, accelerator_options
 from stages.inversion import results
 from stages.inversion.callbacks import Callbacks
 from stages.inversion.checkpoint import Checkpoints
@@ -35,13 +36,13 @@ def main() -> str:
     params, stop = load("train", "model", "concept", "runtime"), StopSignal()
     recipe, runtime, params.model = params.train, params.runtime, resolve(params.model)
     on_cpu = select_device(runtime.device).type != "cuda"
-    accelerator = Accelerator(cpu=on_cpu, log_with=list(runtime.trackers) or None)
-    is_main, rank = accelerator.is_main_process, accelerator.local_process_index
-    tf32 = recipe.mixed_precision == "tf32"
-    device = configure_torch(runtime, processes=accelerator.num_processes, local_rank=rank, tf32=tf32)
     images = curated_images(CURATED)
     sections = {name: getattr(params, name) for name in ("train", "model", "concept")}
     source = provenance(sections, CURATED, params.model.base, ("inversion", "models"))
+    accelerator = Accelerator(cpu=on_cpu, **accelerator_options(runtime.trackers, SCRATCH, source.run))
+    is_main, rank = accelerator.is_main_process, accelerator.local_process_index
+    tf32 = recipe.mixed_precision == "tf32"
+    device = configure_torch(runtime, processes=accelerator.num_processes, local_rank=rank, tf32=tf32)
     scratch = SCRATCH / "train" / source.run
     with contextlib.ExitStack() as stack:
         checkpoints = Checkpoints(scratch, source.run, runtime.checkpoint_seconds)
@@ -49,12 +50,12 @@ def main() -> str:
         (resumed,) = broadcast_object_list(resumed) if accelerator.num_processes > 1 else resumed
         backbone = open_backbone(params.model, params.concept, device, DTYPES[recipe.mixed_precision])
         warnings = apply_kernels(backbone, runtime, recipe.steps)
-        trackers = Trackers(accelerator, source.params, SCRATCH, source.run, bool(resumed))
+        first = resumed.step if resumed else None
+        trackers = Trackers(accelerator, source.params, SCRATCH, source.run, first)
         stack.callback(trackers.close)  # last: it ends the process group
-        first = resumed.step if resumed else 0
-        bar = stack.enter_context(tqdm(total=recipe.steps, initial=first, unit="step", disable=not is_main))
-        for warning in warnings if is_main else ():
-            bar.write(f"train: {warning}")
+        bar = stack.enter_context(progress("train", recipe.steps, "step", initial=first or 0, is_shown=is_main))
+        for line in warnings + trackers.locations() if is_main else ():
+            bar.write(f"train: {line}")
         callbacks = Callbacks(checkpoints, trackers, bar, stop, is_main)
         try:
             result = train(
@@ -73,6 +74,8 @@ def main() -> str:
             raise SystemExit(128 + (stop.received or 15)) from None
         if is_main:
             _write_outs(params, result, source, scratch)
+            trackers.metrics(results.metrics(recipe, result))
+            TrackedRun(source.run, result.state.step).remember(SCRATCH, EMBEDDING)
     return f"{results.summary(recipe, result)}; {EMBEDDING}"
 
 

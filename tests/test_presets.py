@@ -1,5 +1,8 @@
 """The preset for Stable Diffusion 1.5 has the values of the published recipe, and its learning rate in effect."""
 
+import re
+from pathlib import Path
+
 from stages.common.params import load
 from stages.inversion.optimizer import learning_rates
 from tests.closure import ROOT
@@ -41,6 +44,15 @@ def test_preset_has_the_values_of_the_recipe():
             value = getattr(value, name)
         assert value == expected, keys
     assert len(params.render.prompts) == 4
+
+
+def test_example_of_another_model_is_valid(tmp_path: Path):
+    text = (ROOT / "presets" / "charizard-sd15.yaml").read_text()
+    (tmp_path / "params.yaml").write_text(re.sub(r"^( +)# (compare:|name:|  +)", r"\1\2", text, flags=re.MULTILINE))
+    render = load("render", path=tmp_path / "params.yaml").render
+    (other,) = render.compare
+    assert other.model == "stabilityai/stable-diffusion-3.5-large"
+    assert (other.prompts, len(render.prompts)) == ({"name": "Charizard", "plain": "Charizard cartoon"}, 5)
 
 
 def test_learning_rate_is_scaled_as_by_the_script():

@@ -22,6 +22,8 @@ PLUMBING = {
     Path("stages/common/read_outs.py"),
     Path("stages/common/params.py"),
     Path("stages/common/pretrained.py"),
+    Path("stages/common/progress.py"),
+    Path("stages/common/publish.py"),
     Path("stages/common/runtime.py"),
     Path("stages/common/schema.py"),
     Path("stages/common/signals.py"),

@@ -4,12 +4,34 @@ import json
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
-from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    EulerDiscreteScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    SD3Transformer2DModel,
+    StableDiffusion3Pipeline,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)
+from transformers import (
+    CLIPConfig,
+    CLIPImageProcessor,
+    CLIPModel,
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+    T5Config,
+    T5EncoderModel,
+    T5Tokenizer,
+)
 
 WORDS = "a an the photo of in style dragon cat creature night sea snow red small".split()  # noqa: SIM905
 LENGTH = 16
 WIDTH = 32
+BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 
 
 def tiny_tokenizer() -> CLIPTokenizer:
@@ -49,19 +71,21 @@ def _text(tokenizer: CLIPTokenizer) -> dict:
     }
 
 
-def tiny_model(folder: Path, prediction_type: str = "epsilon") -> Path:
-    """Save a Stable Diffusion for images of 32 px (4 latent channels, 8 x 8 latents) in `folder`."""
-    torch.manual_seed(0)
-    tokenizer = tiny_tokenizer()
-    blocks = {"block_out_channels": (8, 16, 16), "norm_num_groups": 4, "layers_per_block": 1}
-    vae = AutoencoderKL(
+def _vae(channels: int = 4, **config: object) -> AutoencoderKL:
+    return AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * 3,
         up_block_types=("UpDecoderBlock2D",) * 3,
-        latent_channels=4,
+        block_out_channels=(8, 16, 16),
+        norm_num_groups=4,
+        layers_per_block=1,
+        latent_channels=channels,
         sample_size=32,
-        **blocks,
+        **config,
     )
-    unet = UNet2DConditionModel(
+
+
+def _unet(**config: object) -> UNet2DConditionModel:
+    return UNet2DConditionModel(
         sample_size=8,
         in_channels=4,
         out_channels=4,
@@ -70,17 +94,18 @@ def tiny_model(folder: Path, prediction_type: str = "epsilon") -> Path:
         norm_num_groups=4,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-        cross_attention_dim=WIDTH,
         attention_head_dim=4,
+        **config,
     )
+
+
+def tiny_model(folder: Path, prediction_type: str = "epsilon") -> Path:
+    """Save a Stable Diffusion for images of 32 px (4 latent channels, 8 x 8 latents) in `folder`."""
+    torch.manual_seed(0)
+    tokenizer = tiny_tokenizer()
+    vae, unet = _vae(), _unet(cross_attention_dim=WIDTH)
     scheduler = DDIMScheduler(
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule="scaled_linear",
-        clip_sample=False,
-        set_alpha_to_one=False,
-        steps_offset=1,
-        prediction_type=prediction_type,
+        **BETAS, clip_sample=False, set_alpha_to_one=False, steps_offset=1, prediction_type=prediction_type
     )
     StableDiffusionPipeline(
         vae=vae,
@@ -91,6 +116,72 @@ def tiny_model(folder: Path, prediction_type: str = "epsilon") -> Path:
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
+    ).save_pretrained(folder)
+    return folder
+
+
+def tiny_sdxl(folder: Path) -> Path:
+    """Save a Stable Diffusion XL for images of 32 px in `folder`."""
+    torch.manual_seed(0)
+    tokenizer = tiny_tokenizer()
+    StableDiffusionXLPipeline(
+        vae=_vae(scaling_factor=0.13025, force_upcast=True),
+        text_encoder=CLIPTextModel(CLIPTextConfig(**_text(tokenizer))),
+        text_encoder_2=CLIPTextModelWithProjection(CLIPTextConfig(**_text(tokenizer))),
+        tokenizer=tokenizer,
+        tokenizer_2=tokenizer,
+        unet=_unet(
+            cross_attention_dim=2 * WIDTH,
+            use_linear_projection=True,
+            addition_embed_type="text_time",
+            addition_time_embed_dim=8,
+            projection_class_embeddings_input_dim=16 + 6 * 8,  # the pooled prompt and six numbers
+        ),
+        scheduler=EulerDiscreteScheduler(**BETAS, timestep_spacing="leading", steps_offset=1),
+    ).save_pretrained(folder)
+    return folder
+
+
+def tiny_sd3(folder: Path) -> Path:
+    """Save a Stable Diffusion 3 for images of 32 px, with two CLIP encoders and T5, in `folder`."""
+    torch.manual_seed(0)
+    tokenizer, width = tiny_tokenizer(), 2 * WIDTH  # T5 is as wide as both CLIP encoders
+    clip = CLIPTextConfig(**_text(tokenizer))
+    t5 = T5Config(
+        vocab_size=64,
+        d_model=width,
+        d_kv=16,
+        d_ff=64,
+        num_layers=1,
+        num_heads=4,
+        feed_forward_proj="gated-gelu",
+        tie_word_embeddings=False,
+    )
+    letters = [(c, 0.0) for c in ["<pad>", "</s>", "<unk>", "\u2581", *"abcdefghijklmnopqrstuvwxyz"]]
+    transformer = SD3Transformer2DModel(
+        sample_size=8,
+        patch_size=2,
+        in_channels=16,
+        out_channels=16,
+        num_layers=1,
+        attention_head_dim=8,
+        num_attention_heads=4,
+        joint_attention_dim=width,
+        caption_projection_dim=32,
+        pooled_projection_dim=2 * 16,
+        pos_embed_max_size=8,
+        qk_norm="rms_norm",
+    )
+    StableDiffusion3Pipeline(
+        transformer=transformer,
+        vae=_vae(16, scaling_factor=1.5305, shift_factor=0.0609, use_quant_conv=False, use_post_quant_conv=False),
+        text_encoder=CLIPTextModelWithProjection(clip),
+        text_encoder_2=CLIPTextModelWithProjection(clip),
+        text_encoder_3=T5EncoderModel(t5),
+        tokenizer=tokenizer,
+        tokenizer_2=tokenizer,
+        tokenizer_3=T5Tokenizer(vocab=letters, extra_ids=0, model_max_length=LENGTH),
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
     ).save_pretrained(folder)
     return folder
 

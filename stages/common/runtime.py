@@ -49,9 +49,11 @@ class Runtime(Section):
         None, le=10**4, description="Limit of the GPU memory, in GiB; null: all of it."
     )
     deterministic: bool = Field(True, description="Only kernels that give the same bytes twice on the same device.")
-    trackers: list[Literal["dvclive", "wandb"]] = Field(
+    trackers: list[Literal["dvclive", "tensorboard", "wandb"]] = Field(
         default_factory=lambda: ["dvclive"],
-        description="Experiment trackers for curves and previews; wandb is offline without an API key.",
+        description="Experiment trackers, in .scratch/: curves, previews and metrics of train; wandb and TensorBoard "
+        "also get the grid and the metrics of evaluate, which DVC shows itself. wandb is offline without an API key, "
+        "unless WANDB_MODE says otherwise.",
     )
 
     @property

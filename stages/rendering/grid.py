@@ -1,5 +1,6 @@
 """Draw the grid: the training images, then every prompt with the initializer token, the learned embedding and more."""
 
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ LONG = 60  # characters; longer prompts are set in a smaller font and a wider co
 
 
 class Row(NamedTuple):
-    """The renders of one prompt; a long label makes the row higher."""
+    """The renders of one prompt and setting; a long label makes the row higher."""
 
     top: int
     height: int
@@ -38,10 +39,11 @@ class Layout:
         self.strip = min(200, (renders + GAP) // self.strip_columns - GAP)
         self.header = MARGIN + TITLE + (self.strip_rows * (self.strip + GAP) + STRIP_GAP if self.strip_rows else 0)
         self.rows, top = {}, self.header + HEADER
-        for name, prompt in prompts.items():
-            label = Paragraph(prompt, 20 if len(prompt) <= LONG else 15, self.left - MARGIN - 34)
-            self.rows[name] = Row(top, max(self.image[1], label.height), label)
-            top += self.rows[name].height + ROW_GAP
+        for (name, prompt), setting in product(prompts.items(), inputs.render.settings()):
+            text = f"{prompt} ({setting.name})" if setting.name else prompt
+            label = Paragraph(text, 20 if len(prompt) <= LONG else 15, self.left - MARGIN - 34)
+            self.rows[name, setting] = Row(top, max(self.image[1], label.height), label)
+            top += self.rows[name, setting].height + ROW_GAP
         self.page = (self.left + renders + MARGIN, top - ROW_GAP + MARGIN)
 
     def column(self, subject: str, seed: int) -> int:
@@ -54,6 +56,7 @@ def _notes(inputs: RenderInputs) -> dict[str, str]:
     """Return a note on every subject, from left to right."""
     tokens, others = inputs.tokens(), inputs.render.subjects
     notes = {name: "plain text" if tokens[name] == text else Path(text).name for name, text in others.items()}
+    notes |= {other.compare.subject: "another model" for other in inputs.compared}
     return {"initializer": "initializer token", "word": "learned embedding"} | notes
 
 
@@ -67,7 +70,9 @@ def draw_grid(inputs: RenderInputs, renders: dict[Job, Image.Image], training: l
     for row in layout.rows.values():
         row.label.draw(page, MARGIN, row.top + (row.height - row.label.height) / 2, color=INK, bar=PALE)
     for job, image in renders.items():
-        _draw_image(page, image, (layout.column(job.subject, job.seed), layout.rows[job.prompt].top), layout.image)
+        _draw_image(
+            page, image, (layout.column(job.subject, job.seed), layout.rows[job.prompt, job.setting].top), layout.image
+        )
     return page
 
 
@@ -100,8 +105,8 @@ def _draw_header(page: Image.Image, inputs: RenderInputs, layout: Layout) -> Non
         left = layout.column(subject, inputs.render.seeds[0])
         rule, color = (ACCENT, ACCENT) if subject == "word" else (GRAY, INK)
         ImageDraw.Draw(page).rounded_rectangle([left, top, left + layout.group - 1, top + 3], 2, rule)
-        token, limit = inputs.tokens()[subject], 0.75 * layout.group
-        used = draw_line(page, (left, top + 40), token, 26, color, width=limit, bold=True) + 14
+        title, limit = inputs.titles()[subject], 0.75 * layout.group
+        used = draw_line(page, (left, top + 40), title, 26, color, width=limit, bold=True) + 14
         if load_font(15).getlength(note) <= layout.group - used:
             draw_line(page, (left + used, top + 40), note, 15, GRAY)
         for seed in inputs.render.seeds:

@@ -1,43 +1,76 @@
-"""The images to render: one job per prompt, subject and seed."""
+"""The images to render: one job per prompt, subject, seed, and setting."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 from stages.models.params import Concept, Model
-from stages.rendering.params import Render
+from stages.rendering.params import Compare, Render, Setting
 
 
 @dataclass(frozen=True)
 class Job:
-    """One image: the name of its prompt, its subject, the prompt with the subject's token in it, and the seed."""
+    """One image: the name of its prompt, its subject, the prompt with the subject's token in it, seed and setting."""
 
     prompt: str
     subject: str
     text: str
     seed: int
+    setting: Setting
 
     @property
     def file(self) -> str:
         """Return the path in data/renders."""
-        return f"{self.prompt}/{self.subject}-{self.seed}.png"
+        setting = f"-{self.setting.name.replace(', ', '-').replace(' ', '')}" if self.setting.name else ""
+        return f"{self.prompt}/{self.subject}-{self.seed}{setting}.png"
+
+    def row(self) -> dict:
+        """Return the row of data/renders/index.json; it has the setting if the params list several."""
+        row = {"prompt": self.prompt, "subject": self.subject, "text": self.text, "seed": self.seed, "file": self.file}
+        steps, guidance_scale, name = self.setting
+        return row | ({"steps": steps, "guidance_scale": guidance_scale} if name else {})
+
+
+@dataclass(frozen=True)
+class ComparedInputs:
+    """Everything that decides the renders of another model; `render.compare` has `compare` among others."""
+
+    model: Model
+    render: Render
+    compare: Compare
+    class_name: str
+
+    def embeddings_in(self, job: Job) -> dict[str, Path]:
+        """Return no embeddings: the model has none of ours."""
+        return {}
+
+    def jobs(self) -> list[Job]:
+        """Return a job for every prompt, setting and seed, in that order."""
+        prompts = self.render.prompts if self.compare.prompts == "same" else self.compare.prompts
+        return _jobs(self.render, prompts, {self.compare.subject: self.class_name})
 
 
 @dataclass(frozen=True)
 class RenderInputs:
     """Everything that decides the renders: three sections of params.yaml and the file of the learned embedding.
 
-    A subject of `render.subjects` is plain text, or an embedding that is called <name> in the prompts.
+    A subject of `render.subjects` is plain text, or an embedding that is called <name> in the prompts. `compared` has
+    the inputs of the other models.
     """
 
     model: Model
     concept: Concept
     render: Render
     embedding: Path
+    compared: tuple[ComparedInputs, ...] = ()
 
     def tokens(self) -> dict[str, str]:
         """Return the token or plain text that stands for each subject in a prompt."""
         tokens = {"word": self.concept.placeholder_token, "initializer": self.concept.initializer_token}
         return tokens | {name: f"<{name}>" if _is_file(text) else text for name, text in self.render.subjects.items()}
+
+    def titles(self) -> dict[str, str]:
+        """Return the title of every column of the grid."""
+        return self.tokens() | {other.compare.subject: other.compare.title for other in self.compared}
 
     def embeddings(self) -> dict[str, Path]:
         """Return the embedding file of every token that the base model does not have."""
@@ -53,18 +86,23 @@ class RenderInputs:
         return {token: file for token, file in self.embeddings().items() if token.lower() in texts}
 
     def jobs(self) -> list[Job]:
-        """Return a job for every prompt, subject and seed, in that order."""
-        return [
-            Job(name, subject, prompt.replace("{}", token), seed)
-            for name, prompt in self.render.prompts.items()
-            for subject, token in self.tokens().items()
-            for seed in self.render.seeds
-        ]
+        """Return a job of the base model for every prompt, setting, subject and seed, in that order."""
+        return _jobs(self.render, self.render.prompts, self.tokens())
 
     def index(self) -> dict:
         """Return the content of data/renders/index.json."""
-        rows = [vars(job) | {"file": job.file} for job in self.jobs()]
-        return {"subjects": self.tokens(), "prompts": self.render.prompts, "cells": rows}
+        rows = [job.row() for inputs in (self, *self.compared) for job in inputs.jobs()]
+        return {"subjects": self.titles(), "prompts": self.render.prompts, "cells": rows}
+
+
+def _jobs(render: Render, prompts: dict[str, str], tokens: dict[str, str]) -> list[Job]:
+    return [
+        Job(name, subject, prompt.replace("{}", token), seed, setting)
+        for name, prompt in prompts.items()
+        for setting in render.settings()
+        for subject, token in tokens.items()
+        for seed in render.seeds
+    ]
 
 
 def _is_file(subject: str) -> bool:

@@ -3,7 +3,7 @@
 import json
 
 from stages.common.files import sha256
-from stages.rendering.jobs import Job, RenderInputs
+from stages.rendering.jobs import ComparedInputs, Job, RenderInputs
 
 # The web UI's names of diffusers' schedulers.
 SAMPLERS = {
@@ -17,7 +17,7 @@ SAMPLERS = {
 }
 
 
-def parameters(inputs: RenderInputs, job: Job, scheduler: str, size: tuple[int, int]) -> str:
+def parameters(inputs: RenderInputs | ComparedInputs, job: Job, scheduler: str, size: tuple[int, int]) -> str:
     """Return prompt, settings, and the first 12 digits of the SHA-256 of the embeddings in the prompt.
 
     `scheduler` is the name of its class, and `size` the image's width and height.
@@ -25,9 +25,9 @@ def parameters(inputs: RenderInputs, job: Job, scheduler: str, size: tuple[int, 
     render = inputs.render
     hashes = ", ".join(f"{token}: {sha256(file)[:12]}" for token, file in inputs.embeddings_in(job).items())
     settings = {
-        "Steps": render.steps,
+        "Steps": job.setting.steps,
         "Sampler": SAMPLERS.get(scheduler, scheduler),
-        "CFG scale": render.guidance_scale,
+        "CFG scale": job.setting.guidance_scale,
         "Seed": job.seed,
         "Size": f"{size[0]}x{size[1]}",
         "Model": " ".join([inputs.model.base, *filter(None, (inputs.model.revision, inputs.model.variant))]),

@@ -92,7 +92,8 @@ def _open_scheduler(model: Model, render: Render) -> diffusers.SchedulerMixin:
         )
     with loading(model.base, "model.base", "scheduler"):
         scheduler = scheduler.from_config(settings)
-        scheduler.set_timesteps(render.steps)
+        for setting in render.settings():
+            scheduler.set_timesteps(setting.steps)
     return scheduler
 
 

@@ -40,30 +40,30 @@ class ImageSampler:
         sizes = (self._render.height, self._render.width)
         h, w = (size // factor if size else unet.config.sample_size for size in sizes)
         self._latents, self.size = (unet.config.in_channels, h, w), (w * factor, h * factor)
-        self._is_guided, self._dtype = self._render.guidance_scale > 1, unet.dtype
-        calls = len(inputs.jobs()) * self._render.steps
-        self._unet, _, self.warnings = accelerate_unet(unet, runtime, calls)
+        self._dtype = unet.dtype
+        calls = sum(job.setting.steps for job in inputs.jobs())
+        self._unet, _, self._warnings = accelerate_unet(unet, runtime, calls)
         self._predict = GraphedFunction(self._call_unet) if device.type == "cuda" else self._call_unet
         limit = LARGEST_BATCH[device.type]
         self._limit = limit if runtime.micro_batch == "auto" else min(limit, runtime.micro_batch)
 
-    def parameters(self, job: Job) -> str:
+    def parameters(self, job: Job, image: Image.Image) -> str:
         """Return the text that is saved with the image of a job."""
-        return parameters(self._inputs, job, type(self._pipeline.scheduler).__name__, self.size)
+        return parameters(self._inputs, job, type(self._pipeline.scheduler).__name__, image.size)
 
     @torch.no_grad()
-    def encode_prompts(self, jobs: list[Job]) -> list[str]:
-        """Encode the prompts of jobs; return a warning for every prompt that is cut off."""
+    def prepare(self, jobs: list[Job]) -> list[str]:
+        """Encode the prompts of jobs; return warnings, one for every prompt that is cut off."""
         for text in [self._render.negative_prompt, *(job.text for job in jobs)]:
             self._prompts.encode(text)
-        return self._prompts.warnings
+        return self._prompts.warnings + self._warnings
 
     @torch.no_grad()
     def batches(self, jobs: list[Job]) -> Iterator[list[tuple[Job, Image.Image]]]:
-        """Yield the jobs of every batch with their images. A batch has prompts of one number of windows."""
+        """Yield the jobs of every batch with their images. A batch has one setting and one number of windows."""
         limit = self._limit
-        for windows in sorted({self._windows(job) for job in jobs}):
-            group = [job for job in jobs if self._windows(job) == windows]
+        for key in sorted({(self._windows(job), job.setting) for job in jobs}):
+            group = [job for job in jobs if (self._windows(job), job.setting) == key]
             limit = size = self._fit_batch(group, limit)
             for start in range(0, len(group), size):
                 batch = group[start : start + size]
@@ -99,8 +99,9 @@ class ImageSampler:
 
         def attempt() -> None:
             latents = self._noise(jobs)
-            timesteps = torch.zeros(self._guided(latents).shape[:1], device=self._device)
-            self._predict(self._guided(latents), timesteps, self._prompt_embeds(jobs))
+            embeds = self._prompt_embeds(jobs)
+            timesteps = torch.zeros(len(embeds), device=self._device)
+            self._predict(_repeated(latents, embeds), timesteps, embeds)
             self._decode(latents)
 
         return fits_in_memory(attempt, [self._predict])
@@ -118,14 +119,14 @@ class ImageSampler:
 
         The scheduler's timesteps stay on the CPU. The pipeline's are on the GPU, and every step waits for them.
         """
-        scheduler, scale = self._pipeline.scheduler, self._render.guidance_scale
-        scheduler.set_timesteps(self._render.steps)
-        options = self._pipeline.prepare_extra_step_kwargs([_step_noise(job) for job in jobs], 0.0)
+        scheduler, (steps, scale, _) = self._pipeline.scheduler, jobs[0].setting
+        scheduler.set_timesteps(steps)
+        options = self._pipeline.prepare_extra_step_kwargs([step_noise(job) for job in jobs], 0.0)
         embeds, latents = self._prompt_embeds(jobs), self._noise(jobs) * scheduler.init_noise_sigma
         for timestep, on_device in zip(scheduler.timesteps, scheduler.timesteps.to(self._device), strict=True):
-            inputs = scheduler.scale_model_input(self._guided(latents), timestep)
+            inputs = scheduler.scale_model_input(_repeated(latents, embeds), timestep)
             (predicted,) = self._predict(inputs, on_device.expand(len(inputs)), embeds)
-            if self._is_guided:
+            if len(predicted) > len(latents):
                 unconditional, conditional = predicted.chunk(2)
                 predicted = unconditional + scale * (conditional - unconditional)
             latents = scheduler.step(predicted, timestep, latents, **options, return_dict=False)[0]
@@ -134,20 +135,15 @@ class ImageSampler:
     def _call_unet(self, latents: torch.Tensor, timesteps: torch.Tensor, prompt_embeds: torch.Tensor) -> Tensors:
         return self._unet(latents, timesteps, prompt_embeds, return_dict=False)
 
-    def _guided(self, latents: torch.Tensor) -> torch.Tensor:
-        """Return latents (B c h w) for the UNet (G x B c h w)."""
-        return torch.cat([latents, latents]) if self._is_guided else latents
-
     def _prompt_embeds(self, jobs: list[Job]) -> torch.Tensor:
         """Return prompt embeddings (G x B W x L D), those of the negative prompt first."""
         windows = self._windows(jobs[0])
-        negative = [self._render.negative_prompt] * len(jobs) if self._is_guided else []
+        negative = [self._render.negative_prompt] * len(jobs) if jobs[0].setting.guidance_scale > 1 else []
         return torch.stack([self._prompts.encode(text, windows) for text in [*negative, *(job.text for job in jobs)]])
 
     def _noise(self, jobs: list[Job]) -> torch.Tensor:
         """Return the initial noise (B c h w). It depends on the seed alone, and is the same for all subjects."""
-        noise = [torch.from_numpy(normal(job.seed, "render", 0, 0, self._latents)) for job in jobs]
-        return torch.stack(noise).to(self._device, self._dtype)
+        return torch.stack([initial_noise(job, self._latents) for job in jobs]).to(self._device, self._dtype)
 
     def _decode(self, latents: torch.Tensor) -> torch.Tensor:
         """Decode latents (B c h w) to images (B 3 H W) in about [-1, 1], float32."""
@@ -162,6 +158,16 @@ def balanced(count: int, limit: int) -> int:
     return -(-count // batches)
 
 
-def _step_noise(job: Job) -> torch.Generator:
+def _repeated(latents: torch.Tensor, embeds: torch.Tensor) -> torch.Tensor:
+    """Return latents (B c h w) for the UNet, once or twice (G x B c h w), as the prompt embeddings are."""
+    return torch.cat([latents] * (len(embeds) // len(latents)))
+
+
+def initial_noise(job: Job, shape: tuple[int, ...]) -> torch.Tensor:
+    """Return the latents from which a job starts."""
+    return torch.from_numpy(normal(job.seed, "render", 0, 0, shape))
+
+
+def step_noise(job: Job) -> torch.Generator:
     """Return the generator of the noise that some schedulers add between steps; it depends on the seed alone, too."""
     return torch.Generator().manual_seed(int(generator(job.seed, "render", 1, 0).integers(2**63)))

@@ -33,7 +33,7 @@ def open_tiny(folder: Path, concept: Concept = CONCEPT, dtype: torch.dtype = tor
 
 def draw_curated(folder: Path, train: int = 3, holdout: int = 2, side: int = 32) -> Path:
     """Write a folder as `curate` does."""
-    random, index = np.random.default_rng(0), {}
+    random, index = np.random.default_rng(0), {"class": "Critter"}
     for part, count in (("train", train), ("holdout", holdout)):
         (folder / part).mkdir(parents=True, exist_ok=True)
         index[part] = [{"file": f"{part}/{i:02d}.png"} for i in range(count)]

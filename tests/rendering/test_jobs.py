@@ -31,6 +31,14 @@ def test_more_subjects_are_plain_text_and_embeddings():
     assert set(inputs.embeddings_in(jobs["plain/Cat-0.png"])) == {"<early>"}, "it is in the negative prompt"
 
 
+def test_lists_have_a_job_for_every_combination():
+    inputs = RenderInputs(Model(), CONCEPT, Render(**FAST | {"steps": [9], "guidance_scale": [1, 7.5]}), Path())
+    jobs = [job for job in inputs.jobs() if (job.prompt, job.subject, job.seed) == ("plain", "word", 7)]
+    assert [job.file for job in jobs] == [f"plain/word-7-steps9-guidance{scale}.png" for scale in ("1", "7.5")]
+    assert [job.setting[:2] for job in jobs] == [(9, 1.0), (9, 7.5)]
+    assert jobs[1].row()["guidance_scale"] == 7.5
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
@@ -39,6 +47,8 @@ def test_more_subjects_are_plain_text_and_embeddings():
         ({"subjects": {"../x": "cat"}}, "becomes a file name"),
         ({"subjects": {"word": "cat"}}, "stands for a token of `concept`"),
         ({"seeds": [1, 1]}, "twice"),
+        ({"steps": [20, 20]}, "twice"),
+        ({"guidance_scale": []}, "at least 1 item"),
         ({"seeds": [2**32]}, "less than"),
         ({"height": 33}, "multiple of 8"),
     ],

@@ -1,5 +1,6 @@
 """The render stage: killed and resumed, with one more prompt, with another embedding."""
 
+import io
 import json
 import os
 import signal
@@ -108,6 +109,20 @@ def test_more_subjects_render_only_their_own_jobs():
         render.main()
 
 
+def test_lists_of_steps_and_guidance_render_every_combination():
+    first, before = run(), cached()
+    configure(steps=[2, 3], guidance_scale=[1.0, 2.0])
+    outs = run()
+    assert before.items() <= cached().items()
+    assert len(cached()) == 4 * len(before) == 32
+    for name in ("plain/word-0", "night/initializer-1"):
+        assert outs[f"data/renders/{name}-steps2-guidance2.png"] == first[f"data/renders/{name}.png"]
+    rows = json.loads(outs["data/renders/index.json"])["cells"]
+    assert {(row["steps"], row["guidance_scale"]) for row in rows} == {(2, 1), (2, 2), (3, 1), (3, 2)}
+    assert len({outs[f"data/renders/{row['file']}"] for row in rows}) == 32
+    assert Image.open("data/grid.png").height > 1.5 * Image.open(io.BytesIO(first["data/grid.png"])).height
+
+
 def test_png_says_how_it_was_rendered():
     configure(negative_prompt="red, blue")
     run()
@@ -158,7 +173,10 @@ def test_killed_run_continues_to_the_same_bytes():
             time.sleep(0.005)
         process.kill()
         assert process.wait() == -signal.SIGKILL
-    assert "torchvision" not in Path("log").read_text(), "the import warns of a library that is not needed"
+    log = Path("log").read_text()
+    assert "torchvision" not in log, "the import warns of a library that is not needed"
+    assert "\r" not in log, "a log has lines"
+    assert log.startswith("render: ")
     finished = cached()
     assert 3 <= len(finished) < 12
     assert not Path("data/renders").exists()
@@ -169,8 +187,8 @@ def test_killed_run_continues_to_the_same_bytes():
 
 def test_missing_inputs_are_reported_in_one_line():
     for missing, message in (
-        ("data/curated/index.json", r"data/curated/index.json cannot be read .* `dvc repro curate`"),
         (EMBEDDING, rf"{EMBEDDING} cannot be read .* `dvc repro train`"),
+        ("data/curated/index.json", r"data/curated/index.json cannot be read .* `dvc repro curate`"),
     ):
         Path(missing).unlink()
         with pytest.raises(SystemExit, match=f"render: {message}"):

@@ -14,17 +14,18 @@ from stages.models.noise import generator, normal
 from stages.models.params import Model
 from stages.rendering import sampling
 from stages.rendering.jobs import Job
-from stages.rendering.params import Render
+from stages.rendering.params import Render, Setting
 from stages.rendering.pipeline import SCHEDULERS, choose_precision, open_pipeline
 from stages.rendering.sampling import ImageSampler, balanced
 from tests.rendering.conftest import FAST, render
 from tests.tiny import WIDTH
 
-JOBS = [Job("plain", "word", text, seed) for text in ("a <critter>", "a dragon", "a cat at night") for seed in (7, 8)]
+
+def job(text: str = "a <critter>", seed: int = 7, scale: float = 4.0, steps: int = 3) -> Job:
+    return Job("plain", "word", text, seed, Setting(steps, scale))
 
 
-def job(text: str = "a <critter>", seed: int = 7) -> Job:
-    return Job("plain", "word", text, seed)
+JOBS = [job(text, seed) for text in ("a <critter>", "a dragon", "a cat at night") for seed in (7, 8)]
 
 
 def difference(first: Image.Image, second: Image.Image) -> int:
@@ -43,8 +44,8 @@ def test_render_does_not_depend_on_earlier_ones(open_sampler: Callable):
 def test_render_equals_the_pipeline_and_batches_agree(
     open_sampler: Callable, model: Path, monkeypatch: pytest.MonkeyPatch, scheduler: str, guidance_scale: float
 ):
-    settings = {"scheduler": scheduler, "guidance_scale": guidance_scale, "negative_prompt": "red"}
-    jobs = [job for job in JOBS if "<critter>" not in job.text]
+    settings = {"scheduler": scheduler, "negative_prompt": "red"}
+    jobs = [job(text, seed, guidance_scale) for text in ("a dragon", "a cat at night") for seed in (7, 8)]
     alone = render(open_sampler(**settings), *jobs)
     pipeline = open_pipeline(Model(base=str(model)), Render(**FAST | settings), "cpu")
     latents = torch.from_numpy(normal(8, "render", 0, 0, (1, 4, 8, 8)))
@@ -52,7 +53,7 @@ def test_render_equals_the_pipeline_and_batches_agree(
     options = {"num_inference_steps": 3, "guidance_scale": guidance_scale, "negative_prompt": "red"}
     assert pipeline(jobs[1].text, latents=latents, generator=noise, **options).images[0] == alone[1]
     monkeypatch.setitem(sampling.LARGEST_BATCH, "cpu", 3)
-    together = render(open_sampler(**settings), *jobs, job())
+    together = render(open_sampler(**settings), *jobs, job(scale=guidance_scale))
     assert max(map(difference, together, alone)) <= 1
 
 
@@ -67,9 +68,17 @@ def test_tokens_with_equal_vectors_give_equal_renders(open_sampler: Callable, mo
 
 
 def test_guidance_negative_prompt_and_size(open_sampler: Callable):
-    changes = ({}, {"guidance_scale": 1.0}, {"guidance_scale": 9.0}, {"negative_prompt": "red"})
-    renders = [render(open_sampler(**changed), job())[0] for changed in changes]
-    assert len({image.tobytes() for image in renders}) == 4
+    sampler = open_sampler()
+    alone = [
+        render(sampler, job(scale=scale, steps=steps))[0] for scale, steps in ((4.0, 3), (1.0, 3), (9.0, 3), (9.0, 4))
+    ]
+    renders = [*alone, *render(open_sampler(negative_prompt="red"), job())]
+    assert len({image.tobytes() for image in renders}) == 5
+    assert render(sampler, *(job(scale=scale, steps=steps) for scale, steps in ((4.0, 3), (1.0, 3), (9.0, 4)))) == [
+        alone[0],
+        alone[1],
+        alone[3],
+    ]
     assert renders[0].size == (32, 32)
     assert render(open_sampler(height=16, width=40), job())[0].size == (40, 16)
 
