@@ -59,10 +59,11 @@ class Callbacks:
 
 @dataclass
 class SearchCallbacks:
-    """The callbacks of a start that may be dropped: its scalars are kept, and nothing is saved."""
+    """The callbacks of a start that may be dropped: its scalars and previews are kept, and nothing is saved."""
 
     stop_requested: Callable[[], bool]
     scalars: list[tuple[int, dict[str, float]]] = field(default_factory=list)
+    previews: list[tuple[np.ndarray, int]] = field(default_factory=list)
 
     def log(self, step: int, **values: float) -> None:
         """Keep scalars of a step."""
@@ -77,4 +78,12 @@ class SearchCallbacks:
         """Send nothing."""
 
     def preview(self, pixels: np.ndarray, step: int) -> None:
-        """Save nothing."""
+        """Keep a preview image."""
+        self.previews.append((pixels, step))
+
+    def replay(self, callbacks: Callbacks) -> None:
+        """Hand what was kept to the callbacks of the run."""
+        for step, values in self.scalars:
+            callbacks.log(step, **values)
+        for pixels, step in self.previews:
+            callbacks.preview(pixels, step)

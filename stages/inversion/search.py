@@ -28,7 +28,6 @@ def search(
         races.sort(key=lambda race: loss(race[0].average).mean().item())
         races, steps = races[: len(races) // 2], 2 * steps
     ((state, kept),) = races
-    for step, values in kept.scalars:
-        callbacks.log(step, **values)
+    kept.replay(callbacks)
     callbacks.save(state)  # so that a run that is stopped from now on does not search again
     return state

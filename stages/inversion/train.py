@@ -82,6 +82,7 @@ def train(
         reference, states = validation(initializer), []
         for start in starts(backbone, concept, recipe, comparison):
             states.append(initial_state(recipe, start.name, optimizer.project(start.vectors), reference))
+            states[-1].micro_batch = loss.micro_batch  # the search ends with a checkpoint
         state = search(states, advance, comparison, recipe.search_steps, callbacks)
     state.micro_batch = loss.micro_batch
     advance(state, callbacks=callbacks)

@@ -24,6 +24,9 @@ RECIPE = {
     "snapshot_every": 15,
     "progress_every": 10,
     "lr_scheduler": "cosine",
+    "search_starts": 2,
+    "search_words": 4,
+    "search_steps": 3,
 }
 RUNTIME = {"trackers": [], "threads": 1, "checkpoint_seconds": 0, "device": "cpu"}
 OUTS = ("embedding", "train.json", "loss.csv", "validation.csv")
@@ -37,7 +40,7 @@ def make_project(folder: Path, model: Path, *, runtime: dict | None = None, **re
         draw_curated(folder / "data" / "curated")
     sections = {
         "filter": {"class": "Critter"},
-        "concept": {"placeholder_token": "<critter>", "initializer_token": "dragon"},
+        "concept": {"placeholder_token": "<critter>", "initializer_token": "dragon", "initialization": "search"},
         "train": RECIPE | recipe,
         "render": {"prompts": {"plain": "a {}"}, "seeds": [0]},
         "evaluate": {"clip": "starter/clip"},
