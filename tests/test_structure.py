@@ -39,6 +39,7 @@ MAY_IMPORT = {
     "rendering": {"common", "models"},
     "scoring": {"common", "models"},
     "reporting": {"common"},
+    "comparison": {"common", "reporting"},
 }
 
 
