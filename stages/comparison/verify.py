@@ -39,16 +39,17 @@ def main() -> str:
             raise UserError(f"`dvc repro` of the last commit ended with exit code {done.returncode}; see its messages.")
         rerun = _read_lock((clone / "dvc.lock").read_text(encoding="utf-8"))
         if name := first_difference(lock, rerun):
-            outs = [out for out, md5 in lock[name]["outs"].items() if rerun[name]["outs"].get(out) != md5]
-            causes = "; ".join(find_causes(lock[name], rerun[name], clone))
+            locked = lock.get(name, {kind: {} for kind in ("deps", "params", "outs")})
+            outs = [out for out, md5 in rerun[name]["outs"].items() if locked["outs"].get(out) != md5]
+            causes = "; ".join(find_causes(locked, rerun[name], clone))
             raise UserError(f"stage {name} is the first that differs, in {', '.join(outs)}: {causes}.")
-    count = sum(len(values["outs"]) for values in lock.values())
-    return f"{count} outs of {len(lock)} stages have the hashes of dvc.lock"
+    count = sum(len(values["outs"]) for values in rerun.values())
+    return f"{count} outs of {len(rerun)} stages have the hashes of dvc.lock"
 
 
 def first_difference(lock: dict[str, dict], rerun: dict[str, dict]) -> str | None:
     """Return the first stage, in the order of the pipeline, whose outs do not have the hashes of `lock`."""
-    return next((name for name in lock if lock[name]["outs"] != rerun.get(name, {}).get("outs")), None)
+    return next((name for name in rerun if rerun[name]["outs"] != lock.get(name, {}).get("outs")), None)
 
 
 def find_causes(locked: dict[str, dict], rerun: dict[str, dict], clone: Path) -> list[str]:
