@@ -3,16 +3,32 @@ PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 SET_UP := .venv/.set-up
 
-.PHONY: help run test lint bench
+# Columns of `make exp`: tracked params that differ between the experiments, and two metrics.
+COLUMNS_OF_EXP := Experiment$$|(dataset|filter|curate|model|concept|train|render|evaluate)\.|(test_fall_percent|image_similarity_gap_closed)$$
+
+.PHONY: help run exp compare verify test test-slow lint bench
 help:  ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 8
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 run: $(SET_UP)  ## run the pipeline, from the download to report/index.html
 	python -m stages.common.watch || dvc repro -s -f download
 	dvc repro
 
-test: $(SET_UP)  ## run all tests
+exp: $(SET_UP)  ## list the experiments, the best first: params that differ, and the main metrics
+	@dvc exp show --only-changed --param-deps --hide-workspace --hide-failed --hide-queued --precision 4 \
+	  --sort-by image_similarity_gap_closed --sort-order desc --drop '^(?!$(COLUMNS_OF_EXP))'
+
+compare: $(SET_UP)  ## show the experiments side by side on one page, report/compare.html
+	python -m stages.comparison.compare
+
+verify: $(SET_UP)  ## rerun the committed params in a temporary folder and compare every hash with dvc.lock
+	python -m stages.comparison.verify
+
+test: $(SET_UP)  ## run all tests but the slow ones
 	pytest -n auto --dist loadscope --no-loadscope-reorder
+
+test-slow: $(SET_UP)  ## run the slow tests (DVC's queue, remotes)
+	pytest -m slow
 
 lint: $(SET_UP)  ## check style and formatting
 	ruff check .

@@ -41,6 +41,7 @@ MAY_IMPORT = {
     "rendering": {"common", "models"},
     "scoring": {"common", "models"},
     "reporting": {"common"},
+    "comparison": {"common", "reporting"},
 }
 
 

@@ -73,9 +73,15 @@ def schema(name: str) -> type[BaseModel]:
 
 def _section(name: str, value: object, path: Path) -> BaseModel:
     try:
-        return schema(name).model_validate(value)
+        section = schema(name).model_validate(value)
     except ValidationError as error:
         raise UserError(f"{path}: {_message(name, schema(name), error.errors()[0])}") from None
+    if "${" in section.model_dump_json():
+        raise UserError(
+            f"{path}: a value in `{name}` contains `${{`, which `dvc exp run -S` replaces by another param; write it "
+            "without the brace."
+        )
+    return section
 
 
 def _message(section: str, model: type[BaseModel], error: dict) -> str:

@@ -64,6 +64,7 @@ def test_no_is_a_string(tmp_path: Path):
         ({"concept": {"placeholder_token": "__metadata__"}}, ("concept.placeholder_token", "reserved")),
         ({"concept": {"placeholder_token": "two words"}}, ("concept.placeholder_token", "without spaces")),
         ({"render": {"prompts": {"plain": "a dragon"}}}, ("has no {}, which stands for the token",)),
+        ({"render": {"prompts": {"plain": "a {} ${x}"}}}, ("a value in `render` contains `${`", "`dvc exp run -S`")),
         ({"render": {"prompts": {"../up": "a {}"}}}, ("becomes a folder",)),
         ({"render": {"seeds": [1, 1]}}, ("a seed is listed twice",)),
         ({"runtime": {"device": "tpu"}}, ("`runtime.device` is 'tpu'",)),

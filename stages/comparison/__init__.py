@@ -1,0 +1,1 @@
+"""Compare experiments on one page (`make compare`), and a rerun with dvc.lock (`make verify`)."""
