@@ -1,0 +1,99 @@
+"""Two persons share results over a folder, SSH and S3: the real DVC, git, sshd and S3 client."""
+
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import project, servers
+from tests.closure import ROOT
+
+pytestmark = pytest.mark.slow
+
+HOST, LOGIN = "host-of-the-first-person", "login-of-the-first-person"
+AS_HOST = ["unshare", "--uts", "sh", "-c", f'hostname {HOST} && exec "$@"', "sh"]  # if the system allows it
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The project of the first person: run once, as a user and on a host whose names can be searched for."""
+    folder = project.create(tmp_path_factory.mktemp("remotes") / "first")
+    renamed = subprocess.run([*AS_HOST, "hostname"], capture_output=True, check=False).returncode == 0
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("LOGNAME", "USER"):
+            patch.setenv(name, LOGIN)
+        patch.setenv("HOME", str(folder.parent / "home"))
+        project.run(folder, *(AS_HOST if renamed else []), "dvc", "repro")
+    project.commit(folder, "run")
+    return folder
+
+
+@pytest.fixture(params=["folder", "ssh", "s3"])
+def remote(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[servers.Remote]:
+    if request.param == "folder":
+        yield servers.Remote(str(tmp_path / "storage"), folder=tmp_path / "storage")
+    else:
+        with servers.ssh(tmp_path / "ssh") if request.param == "ssh" else servers.s3() as server:
+            yield server
+
+
+def clone(origin: Path, to: Path, remote: servers.Remote) -> Path:
+    """Clone a project, and give this person's settings of the remote to .dvc/config.local."""
+    project.git(origin, "clone", "-q", str(origin), str(to))
+    for name, value in remote.settings.items():
+        project.run(to, "dvc", "remote", "modify", "--local", "storage", name, value)
+    return to
+
+
+@pytest.fixture
+def shared(first: Path, remote: servers.Remote, tmp_path: Path) -> Path:
+    """A copy of the first person's project, pushed to the remote, whose URL is committed as the default."""
+    folder = shutil.copytree(first, tmp_path / "first")
+    project.run(folder, "dvc", "remote", "add", "-d", "storage", remote.url)
+    for name, value in remote.settings.items():
+        project.run(folder, "dvc", "remote", "modify", "--local", "storage", name, value)
+    project.commit(folder, "share")
+    project.run(folder, "dvc", "push", "-q", "--run-cache")
+    return folder
+
+
+def test_clone_runs_nothing_and_pays_for_what_it_changes(shared: Path, remote: servers.Remote, tmp_path: Path):
+    second = clone(shared, tmp_path / "second", remote)
+    project.run(second, "dvc", "pull", "-q", "--run-cache")
+    assert project.repro(second) == []
+    assert project.git(second, "status", "--porcelain") == ""
+    for path in project.hashes(shared):
+        assert project.content(second / path) == project.content(shared / path), path
+
+    lean = clone(shared, tmp_path / "lean", remote)  # pulls nothing in advance
+    assert project.repro(lean, "--pull", "--allow-missing") == []
+    assert not (lean / "data" / "renders").exists()
+    project.change(lean, report={"title": "Second"})
+    assert project.repro(lean, "--pull", "--allow-missing") == ["report"]
+    project.commit(lean, "title")
+    project.run(lean, "dvc", "push", "-q", "--run-cache")
+
+    project.git(shared, "pull", "-q", str(lean), "main")
+    project.run(shared, "dvc", "pull", "-q", "--run-cache")
+    assert project.repro(shared) == []
+    assert project.content(shared / "report") == project.content(lean / "report")
+    assert b"Second" in (shared / "report" / "index.html").read_bytes()
+
+
+def test_pushed_bytes_hold_no_secret_and_nothing_of_the_machine(shared: Path, remote: servers.Remote, tmp_path: Path):
+    private = {str(ROOT), sys.prefix, str(tmp_path.parent), HOST, LOGIN, servers.KEY_ID, servers.SECRET}
+    private |= {socket.gethostname()} if len(socket.gethostname()) > 5 else set()  # a short one is in any bytes
+    if "keyfile" in remote.settings:
+        private |= set(Path(remote.settings["keyfile"]).read_text().splitlines()[1:-1])
+    objects = dict(remote.objects())
+    assert {"files", "runs"} <= {part for name in objects for part in Path(name).parts}
+    for name, content in objects.items():
+        found = [text for text in private if text in name or text.encode() in content]
+        assert not found, f"{name}: {found}"
+    assert any(b"<critter>" in content for content in objects.values()), "the contents can be searched"
+    config = project.git(shared, "show", "HEAD:.dvc/config")
+    assert not [name for name in remote.settings if f"{name} =" in config]
