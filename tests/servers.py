@@ -20,7 +20,7 @@ KEY_ID, SECRET = "AKIAONLYFORTHISTEST", "only-for-this-test/0123456789abcdef"
 
 @dataclass
 class Remote:
-    """A DVC remote: its URL, what a person needs besides (never committed), and the folder of its bytes, if it has one."""
+    """A DVC remote: its URL, settings that are never committed, and the folder of its bytes (None on S3)."""
 
     url: str
     settings: dict[str, str] = field(default_factory=dict)
@@ -86,7 +86,7 @@ def s3() -> Iterator[Remote]:
         server.stop()
 
 
-def _s3_client(endpoint: str):  # noqa: ANN202
+def _s3_client(endpoint: str):
     keys = {"aws_access_key_id": KEY_ID, "aws_secret_access_key": SECRET}
     return boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1", **keys)
 

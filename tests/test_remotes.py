@@ -1,5 +1,6 @@
 """Two persons share results over a folder, SSH and S3: the real DVC, git, sshd and S3 client."""
 
+import re
 import shutil
 import socket
 import subprocess
@@ -97,3 +98,30 @@ def test_pushed_bytes_hold_no_secret_and_nothing_of_the_machine(shared: Path, re
     assert any(b"<critter>" in content for content in objects.values()), "the contents can be searched"
     config = project.git(shared, "show", "HEAD:.dvc/config")
     assert not [name for name in remote.settings if f"{name} =" in config]
+
+
+def test_readme_can_be_followed_to_the_letter(first: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Both persons run the commands of the README; only the folder of the remote and the URL of git are replaced."""
+    origin, people = tmp_path / "oneword.git", (tmp_path / "one", tmp_path / "two")
+    for name in ("GIT_AUTHOR_NAME", "GIT_COMMITTER_NAME"):
+        monkeypatch.setenv(name, "Somebody")
+    for name in ("GIT_AUTHOR_EMAIL", "GIT_COMMITTER_EMAIL"):
+        monkeypatch.setenv(name, "somebody@example.org")
+    project.git(first, "clone", "-q", "--bare", str(first), str(origin))
+    project.git(first, "clone", "-q", str(origin), str(people[0]))
+    shutil.copytree(first / ".dvc" / "cache", people[0] / ".dvc" / "cache")
+    people[1].mkdir()
+    section = (ROOT / "README.md").read_text().split("## Share results")[1].split("\n## ")[0]
+    section = section.replace("https://example.org/oneword.git", str(origin))
+    section = section.replace("/srv/oneword ", f"{tmp_path / 'storage'} ")
+    share, use, python = re.findall(r"```(?:python)?\n(.*?)```", section, re.DOTALL)
+    project.run(people[0], "bash", "-ec", share)
+    project.run(people[1], "bash", "-ec", use)
+    project.run(people[1], "python", "-c", f"{python}\nassert embedding['<critter>'].shape == (1, 32)")
+    second = people[1] / "oneword"
+    assert project.repro(second) == []
+    assert project.content(second / "report") == project.content(first / "report")
+    assert (second / "embedding.safetensors").read_bytes() == (
+        first / "data" / "embedding" / "learned_embeds.safetensors"
+    ).read_bytes()
+    assert "embedding@v0.0.1" in project.git(second, "ls-remote", "--tags", str(origin))
