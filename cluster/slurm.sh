@@ -32,10 +32,17 @@ read -r -a words < <(sed -n "${SLURM_ARRAY_TASK_ID}p" "$1")
 name=${words[0]} options=()
 for override in "${words[@]:1}"; do options+=(-S "$override"); done
 
-trap 'scontrol requeue "$SLURM_JOB_ID"' USR1 # a minute before the time limit
+stop() { # the stage sees the end of dvc and saves a checkpoint; a second signal would end it at once
+  kill -TERM "$run" && while kill -0 -- "-$run" 2>/dev/null; do sleep 0.2; done
+}
+trap 'stop; exit 143' TERM                               # preempted or queued again by somebody
+trap 'stop; scontrol requeue "$SLURM_JOB_ID"; exit' USR1 # a minute before the time limit
+
 if ! dvc exp list --name-only | grep -qx -- "$name"; then # else only the push failed
+  set -m                                                  # gives dvc and its stages a process group
   dvc exp run --pull --allow-missing -n "$name" "${options[@]}" &
-  wait $! # in the foreground, the trap would run too late
+  run=$!
+  wait "$run"
 fi
 dvc exp push -q --run-cache origin "$name"
 cd / && rm -rf "$work"

@@ -5,7 +5,8 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from tests.closure import ROOT
 
 pytestmark = pytest.mark.slow
 
+AFTER_DOWNLOAD = ("filter", "curate", "train", "render", "evaluate", "report")
 HOST, LOGIN = "host-of-the-first-person", "login-of-the-first-person"
 AS_HOST = ["unshare", "--uts", "sh", "-c", f'hostname {HOST} && exec "$@"', "sh"]  # if the system allows it
 
@@ -23,6 +25,7 @@ AS_HOST = ["unshare", "--uts", "sh", "-c", f'hostname {HOST} && exec "$@"', "sh"
 def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The project of the first person: run once, as a user and on a host whose names can be searched for."""
     folder = project.create(tmp_path_factory.mktemp("remotes") / "first")
+    project.draw_images(folder / "images" / "Dog", 9)
     renamed = subprocess.run([*AS_HOST, "hostname"], capture_output=True, check=False).returncode == 0
     with pytest.MonkeyPatch.context() as patch:
         for name in ("LOGNAME", "USER"):
@@ -34,7 +37,9 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(params=["folder", "ssh", "s3"])
-def remote(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[servers.Remote]:
+def remote(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[servers.Remote]:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", servers.KEY_ID)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", servers.SECRET)
     if request.param == "folder":
         yield servers.Remote(str(tmp_path / "storage"), folder=tmp_path / "storage")
     else:
@@ -42,9 +47,9 @@ def remote(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[servers.R
             yield server
 
 
-def clone(origin: Path, to: Path, remote: servers.Remote) -> Path:
+def clone(upstream: Path, to: Path, remote: servers.Remote) -> Path:
     """Clone a project, and give this person's settings of the remote to .dvc/config.local."""
-    project.git(origin, "clone", "-q", str(origin), str(to))
+    project.git(upstream, "clone", "-q", str(upstream), str(to))
     for name, value in remote.settings.items():
         project.run(to, "dvc", "remote", "modify", "--local", "storage", name, value)
     return to
@@ -102,17 +107,17 @@ def test_pushed_bytes_hold_no_secret_and_nothing_of_the_machine(shared: Path, re
 
 def test_readme_can_be_followed_to_the_letter(first: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Both persons run the commands of the README; only the folder of the remote and the URL of git are replaced."""
-    origin, people = tmp_path / "oneword.git", (tmp_path / "one", tmp_path / "two")
+    upstream, people = tmp_path / "oneword.git", (tmp_path / "one", tmp_path / "two")
     for name in ("GIT_AUTHOR_NAME", "GIT_COMMITTER_NAME"):
         monkeypatch.setenv(name, "Somebody")
     for name in ("GIT_AUTHOR_EMAIL", "GIT_COMMITTER_EMAIL"):
         monkeypatch.setenv(name, "somebody@example.org")
-    project.git(first, "clone", "-q", "--bare", str(first), str(origin))
-    project.git(first, "clone", "-q", str(origin), str(people[0]))
+    project.git(first, "clone", "-q", "--bare", str(first), str(upstream))
+    project.git(first, "clone", "-q", str(upstream), str(people[0]))
     shutil.copytree(first / ".dvc" / "cache", people[0] / ".dvc" / "cache")
     people[1].mkdir()
     section = (ROOT / "README.md").read_text().split("## Share results")[1].split("\n## ")[0]
-    section = section.replace("https://example.org/oneword.git", str(origin))
+    section = section.replace("https://example.org/oneword.git", str(upstream))
     section = section.replace("/srv/oneword ", f"{tmp_path / 'storage'} ")
     share, use, python = re.findall(r"```(?:python)?\n(.*?)```", section, re.DOTALL)
     project.run(people[0], "bash", "-ec", share)
@@ -124,4 +129,59 @@ def test_readme_can_be_followed_to_the_letter(first: Path, tmp_path: Path, monke
     assert (second / "embedding.safetensors").read_bytes() == (
         first / "data" / "embedding" / "learned_embeds.safetensors"
     ).read_bytes()
-    assert "embedding@v0.0.1" in project.git(second, "ls-remote", "--tags", str(origin))
+    assert "embedding@v0.0.1" in project.git(second, "ls-remote", "--tags", str(upstream))
+
+
+def test_one_word_per_class_by_the_commands_of_the_docs(first: Path, tmp_path: Path):
+    folder = shutil.copytree(first, tmp_path / "words")
+    (commands,) = re.findall(r"```\n(for class in.*?)```", (ROOT / "docs" / "sharing.md").read_text(), re.DOTALL)
+    project.run(folder, "bash", "-ec", commands)
+    wait(lambda: not re.search("Queued|Running", project.run(folder, "dvc", "queue", "status")))
+    logs = {name: project.run(folder, "dvc", "queue", "logs", name) for name in ("Critter", "Dog")}
+    assert re.findall(r"Running stage '(\w+)'", logs["Critter"]) == []  # the committed run is this word
+    assert re.findall(r"Running stage '(\w+)'", logs["Dog"]) == list(AFTER_DOWNLOAD)
+    project.run(folder, "dvc", "get", "-q", ".", "report/index.html", "--rev", "Dog", "-o", "dog.html")
+    assert "&lt;dog&gt;" in (folder / "dog.html").read_text()
+    (folder / "dog.html").unlink()
+    assert project.git(folder, "status", "--porcelain") == ""
+
+
+def wait(condition: Callable[[], object], seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "timed out"
+        time.sleep(0.5)
+
+
+def test_slurm_runs_an_array_and_requeued_jobs_resume(first: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The first job gets the signal that Slurm sends before the time limit while it trains."""
+    upstream, folder, work = tmp_path / "origin.git", tmp_path / "laptop", tmp_path / "work"
+    shutil.copytree(first, folder)
+    shutil.copytree(ROOT / "cluster", folder / "cluster")
+    lines = ["long train.steps=400", "other concept.placeholder_token='<other>' train.seed=1"]
+    (folder / "experiments.txt").write_text("\n".join(lines) + "\n")
+    project.change(folder, train={"seed": 0}, runtime={"checkpoint_seconds": 0})
+    project.run(folder, "dvc", "remote", "add", "-d", "storage", str(tmp_path / "storage"))
+    project.commit(folder, "experiments")
+    assert "commit and push" in project.run(folder, "cluster/slurm.sh", "experiments.txt", ok=False)
+    project.git(folder, "clone", "-q", "--bare", str(folder), str(upstream))
+    project.git(folder, "remote", "add", "origin", str(upstream))
+    project.git(folder, "push", "-q", "origin", "main")
+    project.run(folder, "dvc", "push", "-q", "--run-cache")
+    with servers.slurm(tmp_path / "slurm") as config:
+        monkeypatch.setenv("SLURM_CONF", str(config))
+        monkeypatch.setenv("ONEWORD_WORK", str(work))
+        project.run(folder, "cluster/slurm.sh", "experiments.txt", f"--output={tmp_path}/%a.log")
+        wait(lambda: list(work.glob("*-1/.scratch/train/*/step-00000[1-9]*.safetensors")))
+        project.run(folder, "scancel", "--batch", "--signal=USR1", "1_1")
+        wait(lambda: "PENDING" in project.run(folder, "squeue", "--jobs=1_1", "--format=%T"))
+        project.run(folder, "scontrol", "update", "jobid=1_1", "StartTime=now")
+        wait(lambda: project.run(folder, "squeue", "--noheader") == "")
+    log = (tmp_path / "1.log").read_text()
+    (step,) = re.findall(r"train: stopped at step (\d+)", log)
+    assert f"{step}/400 [00:00<?" in log, "the second start goes on from there"
+    project.run(folder, "dvc", "exp", "pull", "-q", "-A", "origin")
+    assert set(project.run(folder, "dvc", "exp", "list", "--name-only").split()) == {"long", "other"}
+    project.run(folder, "dvc", "exp", "apply", "-q", "long")
+    assert project.repro(folder) == []
+    assert list(work.iterdir()) == []
