@@ -64,7 +64,9 @@ def ssh(folder: Path) -> Iterator[Remote]:
     command = [SSHD, "-D", "-e", "-f", "/dev/null", *(f"-o{name}={value}" for name, value in options.items())]
     with (folder / "log").open("w") as log, subprocess.Popen(command, stderr=log) as server:
         try:
-            _wait_for(port, server, folder / "log")
+            while "Server listening" not in (folder / "log").read_text():
+                assert server.poll() is None, (folder / "log").read_text()
+                time.sleep(0.05)
             user = pwd.getpwuid(os.geteuid()).pw_name
             settings = {"user": user, "keyfile": str(folder / "user_key")}
             yield Remote(f"ssh://127.0.0.1:{port}{folder}/storage", settings, folder / "storage")
@@ -141,12 +143,3 @@ def free_port() -> int:
 def _s3_client(endpoint: str):
     keys = {"aws_access_key_id": KEY_ID, "aws_secret_access_key": SECRET}
     return boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1", **keys)
-
-
-def _wait_for(port: int, server: subprocess.Popen, log: Path) -> None:
-    for _ in range(200):
-        assert server.poll() is None, log.read_text()
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-            return
-        time.sleep(0.05)
-    raise AssertionError(f"sshd does not listen on {port}:\n{log.read_text()}")
