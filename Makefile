@@ -27,8 +27,8 @@ verify: $(SET_UP)  ## rerun the committed params in a temporary folder and compa
 test: $(SET_UP)  ## run all tests but the slow ones
 	pytest -n auto --dist loadscope --no-loadscope-reorder
 
-test-slow: $(SET_UP)  ## run the slow tests (DVC's queue, remotes)
-	pytest -m slow
+test-slow: $(SET_UP)  ## run the slow tests
+	pytest -m slow -n auto --dist loadscope --no-loadscope-reorder
 
 lint: $(SET_UP)  ## check style and formatting
 	ruff check .

@@ -107,3 +107,9 @@ def hashes(folder: Path) -> dict[str, str]:
     """Return the hash of every out in dvc.lock."""
     lock = YAML(typ="safe").load((folder / "dvc.lock").read_text())
     return {out["path"]: out["md5"] for stage in lock["stages"].values() for out in stage.get("outs", [])}
+
+
+def content(path: Path) -> dict[str, bytes]:
+    """Return the bytes of a file, or of every file in a folder."""
+    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    return {str(file.relative_to(path)): file.read_bytes() for file in files}

@@ -79,7 +79,7 @@ def test_second_clone_pulls_runs_nothing_and_repeats_every_hash(repository: Path
     project.run(clone, "dvc", "pull", "-q", "--run-cache")
     assert project.repro(clone) == []
     for path in project.hashes(repository):
-        assert _bytes(clone / path) == _bytes(repository / path), path
+        assert project.content(clone / path) == project.content(repository / path), path
     assert project.repro(clone, "-f", "--no-run-cache") == ALL
     assert project.hashes(clone) == project.hashes(repository)
 
@@ -144,8 +144,3 @@ def test_invalid_params_are_one_line_and_lose_nothing(repository: Path, sections
     assert all(word in printed for word in words), printed
     assert project.repro(repository) == []
     assert project.hashes(repository) == before
-
-
-def _bytes(path: Path) -> dict[str, bytes]:
-    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
-    return {str(file.relative_to(path)): file.read_bytes() for file in files}

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import socket
@@ -207,6 +208,31 @@ def test_more_processes_than_samples_are_refused(folder: Path, tmp_path: Path):
     codes, output = finish_ranks(project, start_ranks(project, 2))
     assert codes == [1, 1]
     assert "2 processes cannot share a batch of 1; launch fewer" in output
+
+
+@pytest.mark.slow
+def test_two_machines_learn_the_same_embedding(uninterrupted: Path, folder: Path, tmp_path: Path):
+    """The command of docs/sharing.md, with both machines on the loopback interface, each with a folder of its own."""
+    (command,) = re.findall(r"^accelerate (launch .*stages\.train)$", (ROOT / "docs" / "sharing.md").read_text(), re.M)
+    assert "--main_process_ip HOST_0 --main_process_port 29500" in command
+    command = command.replace("HOST_0", "127.0.0.1").replace("29500", port())
+    environment = {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "HF_HOME": str(tmp_path)}
+    projects = [make_project(tmp_path / f"machine {rank}", folder) for rank in (0, 1)]
+    machines = [
+        subprocess.Popen(
+            [sys.executable, "-m", "accelerate.commands.accelerate_cli", *command.replace("RANK", str(rank)).split()],
+            cwd=project,
+            env=os.environ | environment | {"ACCELERATE_USE_CPU": "true"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank, project in enumerate(projects)
+    ]
+    printed = [machine.communicate(timeout=90)[0] for machine in machines]
+    assert [machine.returncode for machine in machines] == [0, 0], printed
+    assert_close(projects[0], uninterrupted)
+    assert outs(projects[1]) == {}
 
 
 def test_interrupt_of_several_launched_processes_saves_and_exits_with_130(folder: Path, tmp_path: Path):
