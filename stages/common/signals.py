@@ -33,9 +33,15 @@ def unwinding() -> Iterator[None]:
 
 
 def _unwind(number: int, frame: FrameType | None) -> NoReturn:
-    set_handler(signal.SIG_DFL)  # for a second signal
+    _set_second_handlers(dict.fromkeys(set_handler(signal.SIG_IGN), signal.SIG_DFL))
     _report(number)
     raise SystemExit(128 + number)
+
+
+def _set_second_handlers(handlers: dict[int, Any]) -> None:
+    """Set the handlers for a second signal. SIGTERM is ignored: the end of DVC sends one per thread of DVC."""
+    for number, handler in (handlers | {signal.SIGTERM: signal.SIG_IGN}).items():
+        signal.signal(number, handler)
 
 
 def exit_at_once(number: int, frame: FrameType | None) -> NoReturn:
@@ -65,7 +71,7 @@ def end_with_parent() -> None:
 
 
 class StopSignal:
-    """Record the first signal after the first call in `received`; a second signal has its usual effect.
+    """Record the first signal after the first call in `received`; a second one but SIGTERM has its usual effect.
 
     Before the first call nothing polls, so a signal keeps its usual effect.
     """
@@ -80,4 +86,4 @@ class StopSignal:
 
     def _record(self, number: int, frame: FrameType | None) -> None:
         self.received = number
-        signal.signal(number, self._handlers[number])
+        _set_second_handlers(self._handlers)

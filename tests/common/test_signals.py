@@ -1,4 +1,4 @@
-"""The first signal is recorded; the second has its usual effect."""
+"""The first signal is recorded; a second SIGINT or SIGHUP ends the process, a second SIGTERM does not."""
 
 import signal
 import subprocess
@@ -21,13 +21,22 @@ print("still here", flush=True)
 """
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP"])
+def run(program: str, name: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-c", program.format(name=name)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGHUP"])
 def test_first_signal_is_recorded_and_second_ends_the_process(name: str):
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM.format(name=name)], capture_output=True, text=True, check=False
-    )
+    done = run(PROGRAM, name)
     assert done.stdout == "recorded\n"
     assert done.returncode == -getattr(signal, name)
+
+
+def test_second_sigterm_is_ignored_as_the_end_of_dvc_sends_several():
+    done = run(PROGRAM, "SIGTERM")
+    assert done.stdout == "recorded\nstill here\n"
+    assert done.returncode == 0
 
 
 def test_hangup_stays_ignored_under_nohup():
@@ -47,11 +56,11 @@ with unwinding():
     try:
         os.kill(os.getpid(), signal.{name})
     finally:
+        os.kill(os.getpid(), signal.SIGTERM)
         print("unwound")
 """
     )
-    command = [sys.executable, "-c", code.format(name=name)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = run(code, name)
     assert done.stdout == "unwound\n"
     assert f"stopped by {name}; run the same command to continue.\n" in done.stderr
     assert "Traceback" not in done.stderr
