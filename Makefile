@@ -3,8 +3,8 @@ PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 SET_UP := .venv/.set-up
 
-# Columns of `make exp`: tracked params that differ between the experiments, and two metrics.
-COLUMNS_OF_EXP := Experiment$$|(dataset|filter|curate|model|concept|train|render|evaluate)\.|(test_fall_percent|image_similarity_gap_closed)$$
+# Columns of `make exp`: two metrics, and the params that differ but prompts, which would not fit a terminal.
+COLUMNS_OF_EXP := Experiment$$|(dataset|filter|curate|model|concept|train|render|evaluate)\.(?!prompts)|(test_fall_percent|image_similarity_gap_closed)$$
 
 .PHONY: help run exp compare verify test test-slow lint bench
 help:  ## list the targets
