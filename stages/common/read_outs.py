@@ -28,6 +28,7 @@ class File(BaseModel):
 class CuratedIndex(BaseModel):
     """data/curated/index.json."""
 
+    class_: str = Field(alias="class")
     train: list[File] = Field(min_length=1)
     holdout: list[File]
 

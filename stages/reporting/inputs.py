@@ -24,9 +24,8 @@ class SourcedFile(File):
 
 
 class NamedIndex(CuratedIndex):
-    """data/curated/index.json, with the class and the source files."""
+    """data/curated/index.json, with the source files."""
 
-    class_: str = Field(alias="class")
     train: list[SourcedFile] = Field(min_length=1)
     holdout: list[SourcedFile]
 
