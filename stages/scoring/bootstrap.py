@@ -22,6 +22,10 @@ class Estimate:
     low: float = np.nan
     high: float = np.nan
 
+    def clipped(self, least: float, most: float) -> "Estimate":
+        """Return the estimate with its interval within what is possible."""
+        return Estimate(self.value, *np.clip((self.low, self.high), least, most).tolist())
+
 
 def estimate(statistic: Callable[..., np.ndarray], *sizes: int) -> Estimate:
     """Return a statistic of several samples of images, of these sizes.

@@ -57,7 +57,7 @@ def diversity(renders: np.ndarray, groups: np.ndarray) -> Estimate | None:
     """
     parts = [renders[groups == group] for group in np.unique(groups)]
     distances = [1 - (part @ part.T)[np.triu_indices(len(part), 1)].mean() for part in parts if len(part) > 1]
-    return mean(np.array(distances)) if distances else None
+    return mean(np.array(distances)).clipped(0, 2) if distances else None
 
 
 def spread(images: np.ndarray) -> Estimate | None:

@@ -135,7 +135,7 @@ def _estimate(
         yield f"copied_{subject}", proportion(table["copied"].to_numpy()[rows])
         if "gallery_recall" in table:
             yield f"gallery_recall_{subject}", proportion(table["gallery_recall"].to_numpy()[rows])
-            yield f"gallery_precision_{subject}", mean(table["gallery_precision"].to_numpy()[rows])
+            yield f"gallery_precision_{subject}", mean(table["gallery_precision"].to_numpy()[rows]).clipped(0, 1)
     yield "similarity_real", mean_similarity(real)
     if varied := spread(train):
         yield "diversity_real", varied
