@@ -1,44 +1,53 @@
-"""Compare the renders with the held-out images and with the prompts."""
+"""Compare the renders with the held-out images, with images of other classes, and with the prompts."""
 
 from pathlib import Path
 
 import pandas as pd
+from pydantic import BaseModel
 
 from stages.common.files import write_atomic, write_json
 from stages.common.params import load
 from stages.common.publish import publish
 from stages.common.read_outs import CuratedIndex, RendersIndex, read_image, read_json
 from stages.common.stage import stage
+from stages.images.selection.gallery import read_gallery
 from stages.models.device import configure_torch
 from stages.scoring.encoders import open_encoders
-from stages.scoring.metrics import ImageSets, score
+from stages.scoring.score import ImageSets, score
+from stages.scoring.summary import summary
 
-RENDERS, CURATED = Path("data/renders"), Path("data/curated")
-METRICS, SCORES = Path("data/metrics.json"), Path("data/scores.csv")
+RAW, CURATED, RENDERS, TRAIN = Path("data/raw"), Path("data/curated"), Path("data/renders"), Path("data/train.json")
+METRICS, ESTIMATES, SCORES = Path("data/metrics.json"), Path("data/estimates.csv"), Path("data/scores.csv")
+
+
+class TrainMetrics(BaseModel):
+    """data/train.json, as far as the summary needs it."""
+
+    learned: bool
 
 
 @stage
 def main() -> str:
-    """Write data/metrics.json and data/scores.csv."""
+    """Write data/metrics.json, data/estimates.csv and data/scores.csv."""
     params = load("evaluate", "runtime")
     clip, dino = open_encoders(params.evaluate, configure_torch(params.runtime))
     renders = read_json(RENDERS / "index.json", "render", RendersIndex)["cells"]
     curated = read_json(CURATED / "index.json", "curate", CuratedIndex)
+    learned = read_json(TRAIN, "train", TrainMetrics)["learned"]
+    holdout = [read_image(CURATED / row["file"], "curate") for row in curated["holdout"]]
     images = ImageSets(
         index=pd.DataFrame(renders),
         renders=[read_image(RENDERS / row["file"], "render") for row in renders],
         train=[read_image(CURATED / row["file"], "curate") for row in curated["train"]],
-        holdout=[read_image(CURATED / row["file"], "curate") for row in curated["holdout"]],
+        holdout=holdout,
+        gallery=read_gallery(RAW, curated["class"], params.evaluate.gallery, holdout[0].width),
     )
-    scores, metrics = score(images, clip, dino)
-    write_json(METRICS, metrics)
-    publish(params.runtime.trackers, Path(".scratch"), RENDERS, metrics=metrics)
-    write_atomic(SCORES, scores.to_csv(index=False, lineterminator="\n"))
-    return (
-        f"image similarity to the held-out images {metrics['image_similarity_word']:.3f} with the learned embedding, "
-        f"{metrics['image_similarity_initializer']:.3f} with the initializer token, "
-        f"{metrics['image_similarity_real']:.3f} for real images; {METRICS}, {SCORES}"
-    )
+    scores = score(images, clip, dino)
+    write_json(METRICS, scores.metrics())
+    publish(params.runtime.trackers, Path(".scratch"), RENDERS, metrics=scores.metrics())
+    write_atomic(ESTIMATES, scores.table().to_csv(index=False, lineterminator="\n"))
+    write_atomic(SCORES, scores.renders.to_csv(index=False, lineterminator="\n"))
+    return f"{summary(scores, learned, len(images.gallery))}; {METRICS}, {ESTIMATES}"
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ INPUTS = Inputs(
     loss=Path("data/loss.csv"),
     validation=Path("data/validation.csv"),
     renders=Path("data/renders"),
+    estimates=Path("data/estimates.csv"),
     metrics=Path("data/metrics.json"),
 )
 PAGE = Path("report/index.html")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 from PIL import Image
-from pydantic import BaseModel, Field, FiniteFloat, model_validator
+from pydantic import BaseModel, Field, FiniteFloat
 
 from stages.common.files import sha256
 from stages.common.read_outs import CuratedIndex, File, RendersIndex, read_csv, read_embedding, read_image
@@ -24,9 +24,8 @@ class SourcedFile(File):
 
 
 class NamedIndex(CuratedIndex):
-    """data/curated/index.json, with the class and the source files."""
+    """data/curated/index.json, with the source files."""
 
-    class_: str = Field(alias="class")
     train: list[SourcedFile] = Field(min_length=1)
     holdout: list[SourcedFile]
 
@@ -58,21 +57,10 @@ class TrainMetrics(BaseModel):
     nearest_words: str
 
 
-class Metrics(BaseModel, extra="allow"):
-    """data/metrics.json: numbers; those on the page have a standard error."""
+class Metrics(BaseModel):
+    """data/metrics.json, as far as the page needs it."""
 
-    __pydantic_extra__: dict[str, FiniteFloat]
-    image_similarity_initializer: FiniteFloat
-    image_similarity_word: FiniteFloat
-    image_similarity_real: FiniteFloat
-
-    @model_validator(mode="after")
-    def _has_errors(self) -> "Metrics":
-        extra = self.__pydantic_extra__
-        lost = [name for name in extra if name.endswith(("_closed", "_ratio")) and f"{name}_stderr" not in extra]
-        if lost:
-            raise ValueError(f"{lost[0]} has no standard error")
-        return self
+    closer_to_real: bool
 
 
 @dataclass(frozen=True)
@@ -87,6 +75,7 @@ class Inputs:
     loss: Path
     validation: Path
     renders: Path
+    estimates: Path
     metrics: Path
 
 
@@ -108,10 +97,12 @@ def read_curve(path: Path, *names: str) -> pd.DataFrame:
 
 
 def describe_embedding(path: Path) -> dict:
-    """Return the shape of the learned embedding, the size and SHA-256 of its file, and the metadata in its header."""
+    """Return the shape of the learned embedding, its file, its SHA-256, and the metadata in its header."""
     vectors, metadata = read_embedding(path)
-    size = {"vectors": len(vectors), "width": vectors.shape[1], "bytes": path.stat().st_size}
-    return size | {"sha256": sha256(path), "metadata": metadata}
+    content = path.read_bytes()
+    size = {"vectors": len(vectors), "width": vectors.shape[1], "bytes": len(content)}
+    uri = f"data:application/octet-stream;base64,{base64.b64encode(content).decode()}"
+    return size | {"sha256": sha256(path), "metadata": metadata, "uri": uri}
 
 
 def count_images(manifest: list[dict[str, str]], train: set[str], holdout: set[str]) -> dict[str, int]:
@@ -121,11 +112,3 @@ def count_images(manifest: list[dict[str, str]], train: set[str], holdout: set[s
     reasons = Counter(sorted(row["reason"] for row in others if row["verdict"] != "keep"))
     counts = {"trained on": len(train), "held out": len(holdout), "usable, not needed": unused}
     return {name: count for name, count in [*counts.items(), *reasons.most_common()] if count}
-
-
-def provenance_facts(raw: dict, embedding: dict) -> dict[str, str]:
-    """Return where the images come from, and the metadata in the embedding's header."""
-    facts = {"images from": " ".join(str(raw[key]) for key in ("source", "name", "version") if raw.get(key))}
-    facts |= {key: str(raw[key]) for key in ("licence", "content_sha256") if raw.get(key)}
-    metadata = {key.replace("_", " "): value for key, value in sorted(embedding["metadata"].items())}
-    return facts | {"embedding SHA-256": embedding["sha256"]} | metadata

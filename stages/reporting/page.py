@@ -1,10 +1,11 @@
-"""Render one self-contained page from the outs of all stages: no script, no request, every image embedded."""
+"""Render one page from the outs of all stages: no request, every image embedded, no script but its own."""
 
-import json
+import base64
+import hashlib
 from pathlib import Path
 
-import pandas as pd
 from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
 
 from stages.common.read_outs import read_csv, read_json
 from stages.reporting.charts import scale_positions, training_curves
@@ -17,47 +18,77 @@ from stages.reporting.inputs import (
     count_images,
     data_uri,
     describe_embedding,
-    provenance_facts,
     read_curve,
 )
+from stages.reporting.measures import measures, read_estimates
 from stages.reporting.params import Report
+from stages.reporting.tables import params_table, provenance_table, unused_images
+from stages.reporting.usage import compatibility, diffusers_example, file_stem, web_uis
+
+KINDS = ("initializer", "word", "real")
 
 
 def render_page(report: Report, inputs: Inputs, params: dict[str, dict]) -> str:
     """Return the page as HTML; `params` are shown by section. Raises UserError for an input that cannot be read."""
-    metrics = read_json(inputs.metrics, "evaluate", Metrics)
+    concept, estimates = params["concept"], read_estimates(inputs.estimates)
     curated = read_json(inputs.curated / "index.json", "curate", NamedIndex)
-    manifest = read_csv(inputs.manifest, "filter", dict.fromkeys(("file", "verdict", "reason"), str))
+    manifest = read_csv(inputs.manifest, "filter", dict.fromkeys(("file", "verdict", "reason", "detail"), str))
+    train, holdout = ({row["source"] for row in curated[part]} for part in ("train", "holdout"))
+    renders = read_json(inputs.renders / "index.json", "render", NamedRenders)
+    subjects = ["initializer", "word", *sorted(renders["subjects"].keys() - {"initializer", "word"})]
     embedding = describe_embedding(inputs.embedding)
     validation = read_curve(inputs.validation, "step", "relative", "stderr")
-    similarity = {kind: metrics[f"image_similarity_{kind}"] for kind in ("initializer", "word", "real")}
+    likeness = {kind: estimates[f"image_similarity_{kind}"] for kind in KINDS}
+    texts = {row["prompt"]: row["text"] for row in renders["cells"]} | params["render"]["prompts"]
+    last_prompt = list(params["render"]["prompts"].values())[-1]
     context = {
-        "title": report.title or params["concept"]["placeholder_token"],
-        "concept": params["concept"],
+        "title": report.title or concept["placeholder_token"],
+        "concept": concept,
         "render": params["render"],
         "train": read_json(inputs.train, "train", TrainMetrics),
-        "metrics": metrics,
+        "closer": read_json(inputs.metrics, "evaluate", Metrics)["closer_to_real"],
+        "estimates": estimates,
+        "measures": measures(estimates, subjects),
+        "likeness": likeness,
+        "positions": _positions(likeness),
         "embedding": embedding,
-        "similarity": similarity,
-        "positions": scale_positions(similarity),
         "curated": curated,
         "manifest": manifest,
-        "counts": count_images(manifest, *({row["source"] for row in curated[part]} for part in ("train", "holdout"))),
+        "counts": count_images(manifest, train, holdout),
+        "unused": unused_images(manifest, train | holdout),
         "curves": training_curves(validation, read_curve(inputs.loss, "step", "loss")),
         "best": validation.loc[validation["relative"].idxmin()],
+        "relative": dict(zip(validation["step"], validation["relative"], strict=True)),
         "progress": sorted((inputs.embedding.parent / "progress").glob("step-*.png")),
-        "renders": read_json(inputs.renders / "index.json", "render", NamedRenders),
-        "params": _flatten(params),
-        "provenance": provenance_facts(read_json(inputs.raw, "download"), embedding),
+        "renders": renders,
+        "subjects": subjects,
+        "prompts": {name: texts[name] for name in [*params["render"]["prompts"], *sorted(texts)]},
+        "params": params_table(params),
+        "provenance": provenance_table(read_json(inputs.raw, "download"), embedding),
+        "example": diffusers_example(inputs.embedding, params),
+        "web_uis": web_uis(last_prompt, concept["placeholder_token"]),
+        "compatibility": compatibility(embedding["width"], params["model"]["base"]),
+        "file_stem": file_stem(concept["placeholder_token"]),
         "inputs": inputs,
         "uri": data_uri,
     }
+    return _fill(context)
+
+
+def _positions(likeness: dict) -> dict[str, dict[str, float]]:
+    """Return where each likeness and its interval stand on the scale, in percent of its length."""
+    ends = {"value": "value", "low": "low", "high": "high"}
+    flat = {(kind, end): getattr(value, end) for kind, value in likeness.items() for end in ends}
+    scaled = scale_positions({key: value for key, value in flat.items() if value is not None})
+    return {kind: {end: scaled.get((kind, end)) for end in ends} for kind in likeness}
+
+
+def _fill(context: dict) -> str:
+    """Fill the template. The policy allows one script by its hash, so that no text on the page can become a script."""
+    folder = Path(__file__).parent
+    texts = {name: (folder / f"page.{name}").read_text(encoding="utf-8") for name in ("html", "css", "js")}
+    script = "//<![CDATA[\n" + texts["js"] + "//]]>"
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string(Path(__file__).with_name("page.html").read_text(encoding="utf-8"))
-    return template.render(context) + "\n"
-
-
-def _flatten(params: dict[str, dict]) -> dict[str, str]:
-    """Return nested params as dotted names, with values as YAML writes them."""
-    flat = pd.json_normalize(params).to_dict("records")[0]
-    return {name: value if isinstance(value, str) else json.dumps(value) for name, value in flat.items()}
+    template = environment.from_string(texts["html"])
+    return template.render(context, style=Markup(texts["css"]), script=Markup(script), digest=digest) + "\n"

@@ -1,115 +1,94 @@
-"""Compare renders with real images and with their prompts.
+"""Compare renders with real images, with images of other classes, and with their prompts.
 
-Legend: R renders, N real images, D width of an encoder's space; every row of embeddings has length 1.
+Legend: R renders, N real images, G images of a gallery, D width of an encoder's space, B resamples. Every row of
+embeddings has length 1, so that products are cosine similarities.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
-import pandas as pd
-from PIL import Image
-from scipy.stats import sem
 
-from stages.scoring.encoders import Clip, Dino
+from stages.scoring.bootstrap import Estimate, estimate, mean
 
-INDEX = ["prompt", "subject", "seed", "file"]
+MAX_DISTANCE_RATIO = 0.5
 
 
-@dataclass(frozen=True)
-class ImageSets:
-    """The index of the renders (prompt, subject, seed, file, text), the renders themselves, and the real images."""
-
-    index: pd.DataFrame
-    renders: list[Image.Image]
-    train: list[Image.Image]
-    holdout: list[Image.Image]
+def weighted_mean(similarity: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Return the means (B) of a matrix (R N) under weights of its rows (B R) and of its columns (B N)."""
+    return ((rows @ similarity) * columns).sum(axis=1)
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """A mean and its standard error."""
-
-    value: float
-    stderr: float
+def mean_similarity(similarity: np.ndarray) -> Estimate:
+    """Return the mean over all pairs (R N): CLIP-I or DINO of Ruiz et al. 2023."""
+    return estimate(lambda rows, columns: weighted_mean(similarity, rows, columns), *similarity.shape)
 
 
-def mean(values: np.ndarray | pd.Series) -> Estimate:
-    """Return the mean of values; the standard error of a single value is 0."""
-    return Estimate(float(np.mean(values)), float(sem(values)) if len(values) > 1 else 0.0)
+def gain(word: np.ndarray, initializer: np.ndarray) -> Estimate:
+    """Return by how much paired renders (R N, both) with the learned embedding are closer to these real images (N)."""
+    return mean((word - initializer).mean(axis=1))
 
 
-def image_similarity(renders: np.ndarray, real: np.ndarray) -> np.ndarray:
-    """Return the mean cosine similarity (R) of each render (R D) with real images (N D): CLIP-I of Ruiz et al. 2023."""
-    return (renders @ real.T).mean(axis=1)
-
-
-def prompt_similarity(renders: np.ndarray, texts: np.ndarray) -> np.ndarray:
-    """Return the cosine similarity (R) of each render (R D) with its own text (R D): CLIP-T of Ruiz et al. 2023."""
-    return (renders * texts).sum(axis=1)
-
-
-def gap_closed(word: pd.Series, initializer: pd.Series, real: float) -> Estimate | None:
+def gap_closed(word: np.ndarray, initializer: np.ndarray, real: np.ndarray) -> Estimate | None:
     """Return the share of the gap between the initializer token and real images that the learned embedding closes.
 
-    `word` and `initializer` are image similarities of paired renders (R). 0: no closer than the initializer token;
-    1: as close as real images. The standard error is that of a ratio of paired means (delta method), with `real` taken
-    as exact. Returns None if real images are no closer than the initializer token's renders, so that there is no gap.
+    `word` and `initializer` are similarities of paired renders with held-out images (R N), `real` those of training
+    images with the same held-out images. 0: no closer than the initializer token; 1: as close as real images. Returns
+    None if real images are no closer than the initializer token's renders, so that there is no gap.
     """
-    gap = real - initializer.mean()
-    if gap <= 1e-6:
+    if real.mean() - initializer.mean() <= 1e-6:
         return None
-    share = (word.mean() - initializer.mean()) / gap
-    return Estimate(float(share), mean((word - initializer) - share * (real - initializer)).stderr / float(gap))
+
+    def share(renders: np.ndarray, holdout: np.ndarray, train: np.ndarray) -> np.ndarray:
+        low, high = weighted_mean(initializer, renders, holdout), weighted_mean(real, train, holdout)
+        return (weighted_mean(word, renders, holdout) - low) / (high - low)
+
+    return estimate(share, *word.shape, len(real))
 
 
-def ratio(word: pd.Series, initializer: pd.Series) -> Estimate | None:
+def ratio(word: np.ndarray, initializer: np.ndarray) -> Estimate | None:
     """Return the ratio of the means of paired values (R), or None if the denominator is not positive."""
     if initializer.mean() <= 1e-6:
         return None
-    value = word.mean() / initializer.mean()
-    return Estimate(float(value), mean(word - value * initializer).stderr / float(initializer.mean()))
+    return estimate(lambda weights: (weights @ word) / (weights @ initializer), len(word))
 
 
-def score(images: ImageSets, clip: Clip, dino: Dino | None) -> tuple[pd.DataFrame, dict[str, float]]:
-    """Return the scores of every render, and the metrics over all of them (see `summarize`).
+def diversity(renders: np.ndarray, groups: np.ndarray) -> Estimate | None:
+    """Return the mean distance of renders (R D) to each other in a group (R): those of one prompt, with several seeds.
 
-    Both subjects are compared with the prompt that has the initializer token in it: CLIP does not know the placeholder
-    token, and the question is whether the rest of the prompt is still followed.
+    The interval is over the groups. Returns None if there is a single seed.
     """
-    scores, real = images.index[INDEX].copy(), {}
-    encoders = {"image": clip} | ({"dino": dino} if dino else {})
-    renders = {name: encoder.images(images.renders) for name, encoder in encoders.items()}
-    for name, encoder in encoders.items():
-        train, holdout = encoder.images(images.train), encoder.images(images.holdout)
-        scores[f"{name}_similarity"] = image_similarity(renders[name], holdout)
-        scores[f"{name}_similarity_train"] = image_similarity(renders[name], train)
-        real[f"{name}_similarity"] = mean(image_similarity(train, holdout))
-    rows = images.index[images.index["subject"] == "initializer"]
-    texts = images.index["prompt"].map(dict(zip(rows["prompt"], rows["text"], strict=True)))
-    scores["prompt_similarity"] = prompt_similarity(renders["image"], clip.texts(texts.tolist()))
-    return scores.round(4), summarize(scores, real)
+    parts = [renders[groups == group] for group in np.unique(groups)]
+    distances = [1 - (part @ part.T)[np.triu_indices(len(part), 1)].mean() for part in parts if len(part) > 1]
+    return mean(np.array(distances)).clipped(0, 2) if distances else None
 
 
-def summarize(scores: pd.DataFrame, real: dict[str, Estimate]) -> dict[str, float]:
-    """Return flat metrics: the mean of each score by subject, and what compares the subjects.
+def spread(images: np.ndarray) -> Estimate | None:
+    """Return the mean distance of images (N D) to each other; None for a single image."""
+    if len(images) == 1:
+        return None
+    distances = 1 - images @ images.T
+    np.fill_diagonal(distances, 0)  # an image that is drawn twice is no pair
+    return estimate(
+        lambda weights: weighted_mean(distances, weights, weights) / (1 - (weights**2).sum(axis=1)), len(images)
+    )
 
-    `real` holds the similarity of real images to each other, by score. The suffix `_stderr` marks standard errors, and
-    a suffix after a dot the name of the prompt.
+
+def retrieve(renders: np.ndarray, gallery: np.ndarray, relevant: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return whether the nearest image of a gallery (G D) is relevant (R), and the average precision of renders (R D).
+
+    The gallery has held-out images of the class, which are `relevant` (G), and images of the other classes.
     """
-    rows = scores.sort_values(["prompt", "seed"])
-    word, initializer = (rows[rows["subject"] == subject].reset_index() for subject in ("word", "initializer"))
-    estimates: dict[str, Estimate | None] = {}
-    for name in scores.columns.drop(INDEX):
-        estimates |= {f"{name}_word": mean(word[name]), f"{name}_initializer": mean(initializer[name])}
-    for name, estimate in real.items():
-        estimates[f"{name}_real"] = estimate
-        estimates[f"{name}_gap_closed"] = gap_closed(word[name], initializer[name], estimate.value)
-    estimates["prompt_similarity_ratio"] = ratio(word["prompt_similarity"], initializer["prompt_similarity"])
-    metrics = {}
-    for name, estimate in estimates.items():
-        if estimate is not None:
-            metrics |= {name: estimate.value, f"{name}_stderr": estimate.stderr}
-    for name in ("image_similarity", "prompt_similarity"):
-        for (subject, prompt), value in scores.groupby(["subject", "prompt"])[name].mean().items():
-            metrics[f"{name}_{subject}.{prompt}"] = value
-    return {name: round(float(value), 4) for name, value in metrics.items()}
+    order = np.argsort(-(renders @ gallery.T), axis=1, kind="stable")
+    found = relevant[order]
+    precision = found.cumsum(axis=1) / np.arange(1, len(gallery) + 1)
+    return found[:, 0], (precision * found).sum(axis=1) / relevant.sum()
+
+
+def copied(train: np.ndarray, holdout: np.ndarray, real: np.ndarray) -> np.ndarray:
+    """Return which renders look like copies of a training image (R).
+
+    `train` and `holdout` are similarities of the renders (R N), and `real` those of held-out images with training
+    images. A copy is closer to its nearest training image than any held-out image is to one, and its distance to it is
+    at most MAX_DISTANCE_RATIO of that to the nearest held-out image.
+    """
+    nearest = train.max(axis=1)
+    ratio_is_low = 1 - nearest <= MAX_DISTANCE_RATIO * (1 - holdout.max(axis=1))
+    return ratio_is_low & (nearest > real.max() + 1e-6)

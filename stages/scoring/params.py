@@ -1,14 +1,20 @@
-"""The `evaluate` section: the encoders that compare images."""
+"""The `evaluate` section: what the renders are compared with, and by which encoders."""
 
-from pydantic import Field
+from pydantic import Field, NonNegativeInt
 
 from stages.common.schema import Line, Section
 
 
 class Evaluate(Section):
-    """Encoders of images and prompts."""
+    """Encoders of images and prompts, and images of other classes."""
 
     clip: Line = Field("starter/clip", description="A CLIP model: folder, or repository id on the hub.")
     dino: Line | None = Field(
         None, description="A DINO or DINOv2 model for a second image similarity; null: CLIP's only."
+    )
+    gallery: NonNegativeInt = Field(
+        4,
+        le=100,
+        description="Images of every other class in data/raw, among which the class must be recognized in the renders; "
+        "0: none.",
     )

@@ -1,4 +1,7 @@
-"""Build the class folder of a creature: 52 files with the defects of downloaded datasets, and the ground truth."""
+"""Build the class folder of a creature: 52 files with the defects of downloaded datasets, and the ground truth.
+
+Other creatures have class folders of a few clean images.
+"""
 
 import hashlib
 import zlib
@@ -8,13 +11,15 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
+from starter.captions import NAMES
 from starter.world import defects
 from starter.world.attributes import EMBERWING, NAME, Creature, generator, sample_creature
 from starter.world.creatures import Pose
-from starter.world.rendering import ImageSpec, render
+from starter.world.rendering import ImageSpec, named_creature, render
 from starter.world.scenes import draw_background
 
 STREAM, IMAGE_STREAM = 11, 12
+OTHERS, IMAGES_EACH = 24, 4  # classes beside the one with defects, and their images
 # How many files of a class have which defect.
 USABLE = ("clean", "transparent", "rotated", "misnamed")
 COUNTS = {
@@ -75,6 +80,18 @@ def build(folder: Path, name: str = NAME, seed: int = 0) -> None:
     target.mkdir(parents=True, exist_ok=True)
     for file, content, _ in _files(name, seed):
         (target / file).write_bytes(content)
+
+
+def build_others(folder: Path) -> None:
+    """Write a few clean images of other creatures that have a name, each creature in a class folder of its own."""
+    for index, name in enumerate(NAMES[:OTHERS]):
+        target = Path(folder) / name.capitalize()
+        target.mkdir(parents=True)
+        for number in range(IMAGES_EACH):
+            rng = generator(zlib.crc32(f"{name} {number}".encode()), IMAGE_STREAM)
+            image, _, _ = _draw_image(named_creature(index), number, "clean", rng)
+            content, extension = defects.clean(image, rng)
+            (target / f"{number}.{extension}").write_bytes(content)
 
 
 def truth(name: str = NAME, seed: int = 0) -> dict[str, Truth]:

@@ -24,6 +24,8 @@ def test_clip_equals_transformers(clip: Path, images: list[Image.Image]):
     ours = Clip(str(clip), "cpu")
     np.testing.assert_allclose(ours.images(images), expected.image_embeds.numpy(), atol=1e-5)
     np.testing.assert_allclose(ours.texts(TEXTS), expected.text_embeds.numpy(), atol=1e-5)
+    similarity = expected.logits_per_image / model.logit_scale.exp()
+    np.testing.assert_allclose(ours.images(images) @ ours.texts(TEXTS).T, similarity.numpy(), atol=1e-5)
     np.testing.assert_allclose(np.linalg.norm(ours.images(images), axis=1), 1.0)
     assert ours.texts(["a cat " * 100]).shape == (1, 16), "long texts are truncated"
 

@@ -13,7 +13,8 @@ from tests.outs import write_curated, write_renders
 from tests.project import SMALL, write_params
 from tests.tiny import tiny_clip
 
-RENDERS, CURATED, SCORES = Path("data/renders"), Path("data/curated"), Path("data/scores.csv")
+RENDERS, CURATED, RAW, TRAIN = (Path("data", name) for name in ("renders", "curated", "raw", "train.json"))
+SCORES, ESTIMATES = Path("data/scores.csv"), Path("data/estimates.csv")
 NAVY = Image.new("RGB", (32, 32), "navy")
 
 
@@ -24,6 +25,11 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tiny_clip(tmp_path / "starter" / "clip")
     holdout = [Image.open(file) for file in sorted(write_curated(CURATED).glob("holdout/*.png"))]
     write_renders(RENDERS, lambda subject, seed: holdout[seed] if subject == "word" else NAVY)
+    for name, color in (("Critter", "white"), ("Crow", "navy"), ("Rose", "red")):
+        (RAW / name).mkdir(parents=True)
+        (RAW / name / "0.png").write_bytes(b"no image")
+        Image.new("RGB", (40, 20), color).save(RAW / name / "1.png")
+    TRAIN.write_text('{"learned": true}')
     configure()
 
 
@@ -48,14 +54,60 @@ def test_renders_that_are_real_images():
     assert {metrics[f"image_similarity_word{prompt}"] for prompt in ("", ".a", ".zoo")} == {
         metrics["image_similarity_word"]
     }
+    assert metrics.pop("closer_to_real") is True
     assert all(isinstance(value, float) for value in metrics.values())
-    assert (run(), SCORES.read_bytes()) == (metrics, scores)
+    assert (run() | {"closer_to_real": True}, SCORES.read_bytes()) == (metrics | {"closer_to_real": True}, scores)
+
+
+def test_class_is_recognized_among_the_others():
+    metrics = run()
+    assert metrics["image_gallery_recall_word"] == 1.0
+    assert metrics["image_gallery_precision_word"] > metrics["image_gallery_precision_initializer"]
+    assert metrics["image_gallery_recall_initializer"] == 0.0
+    assert metrics["image_gallery_recall_chance"] == 0.5  # two held-out images, and one of each of the other classes
+    configure(gallery=0)
+    assert not any("gallery" in name for name in run())
+
+
+@pytest.mark.parametrize(
+    ("learned", "equal", "line"),
+    [
+        (True, False, "learned, by the test loss and by the renders: image similarity 0."),
+        (True, True, "learned by the test loss, but the renders are not closer to the real images: "),
+        (False, False, "not learned by the test loss, but the renders are closer"),
+        (False, True, "not learned, neither by the test loss nor by the renders: "),
+    ],
+)
+def test_terminal_line_follows_the_loss_and_the_renders(
+    learned: bool, equal: bool, line: str, capsys: pytest.CaptureFixture
+):
+    TRAIN.write_text(json.dumps({"learned": learned}))
+    if equal:
+        copy_renders("initializer", "word")
+    assert run()["closer_to_real"] != equal
+    assert f"evaluate: {line}" in (printed := capsys.readouterr().out)
+    assert "recognized among 2 other classes in" in printed
+
+
+def test_other_subjects_and_settings_are_scored():
+    index = json.loads((RENDERS / "index.json").read_text())
+    for row in [row for row in index["cells"] if row["subject"] == "word"]:
+        for subject, prompt in (("plain", row["prompt"]), ("other", "own")):
+            index["cells"].append(row | {"subject": subject, "prompt": prompt, "text": "a critter"})
+    index["cells"] = [row | {"steps": n, "guidance_scale": 3.0} for n in (9, 5) for row in index["cells"]]
+    (RENDERS / "index.json").write_text(json.dumps(index))
+    metrics = run()
+    for name in ("image_similarity", "image_gallery_recall", "image_diversity"):
+        assert metrics[f"{name}_plain"] == metrics[f"{name}_word"]
+    assert metrics["prompt_similarity_plain.zoo"] == metrics["prompt_similarity_word.zoo"]
+    assert "image_similarity_other.own" in metrics
 
 
 def test_equal_renders_close_no_gap():
     copy_renders("initializer", "word")
     metrics = run()
-    assert metrics["image_similarity_gap_closed"] == metrics["image_similarity_gap_closed_stderr"] == 0.0
+    assert metrics["image_similarity_gap_closed"] == metrics["image_similarity_gain"] == 0.0
+    assert metrics["closer_to_real"] is False
     for name in ("image_similarity", "prompt_similarity"):
         assert metrics[f"{name}_word"] == metrics[f"{name}_initializer"]
     assert metrics.get("prompt_similarity_ratio", 1.0) == 1.0
@@ -72,17 +124,15 @@ def test_scores_average_to_the_metrics(dino: Path):
     configure(dino=str(dino))
     metrics, scores = run(), pd.read_csv(SCORES)
     assert list(scores.columns[:4]) == ["prompt", "subject", "seed", "file"]
-    names = [
-        "image_similarity",
-        "image_similarity_train",
-        "dino_similarity",
-        "dino_similarity_train",
-        "prompt_similarity",
-    ]
-    assert list(scores.columns[4:]) == names
+    names = [f"{encoder}_{name}" for encoder in ("image", "dino") for name in ("similarity", "similarity_train")]
     assert len(scores) == 8
-    for (name, subject), value in scores.groupby("subject")[names].mean().unstack().items():
+    for (name, subject), value in scores.groupby("subject")[[*names, "prompt_similarity"]].mean().unstack().items():
         assert metrics[f"{name}_{subject}"] == pytest.approx(value, abs=1e-4)
+    estimates = pd.read_csv(ESTIMATES).set_index("name")
+    assert set(estimates.index) == metrics.keys() - {"closer_to_real"}
+    assert estimates["low"].isna().sum() == 2, "the spread of three training images, by two encoders"
+    assert (estimates.dropna()["low"] <= estimates.dropna()["value"]).all()
+    assert (estimates.dropna()["value"] <= estimates.dropna()["high"]).all()
     assert metrics["dino_similarity_word"] > metrics["dino_similarity_initializer"]
     assert {"dino_similarity_real", "dino_similarity_gap_closed"} <= metrics.keys()
 
@@ -92,7 +142,8 @@ def test_missing_inputs_are_reported_in_one_line():
     with pytest.raises(SystemExit, match=r"evaluate: the folder starter/clop does not exist; correct `evaluate.clip`"):
         run()
     configure()
-    for file, stage in ((RENDERS / "a" / "word-0.png", "-f render"), (RENDERS / "index.json", "render")):
+    files = {RENDERS / "a" / "word-0.png": "-f render", TRAIN: "train", RENDERS / "index.json": "render"}
+    for file, stage in files.items():
         file.unlink()
         with pytest.raises(SystemExit, match=f"evaluate: {file} cannot be read .* `dvc repro {stage}`"):
             run()

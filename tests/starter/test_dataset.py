@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 
 from starter import attribute_classifier
 from starter.world.attributes import EMBERWING
-from starter.world.dataset import COUNTS, USABLE, build, creature_of, truth
+from starter.world.dataset import COUNTS, IMAGES_EACH, OTHERS, USABLE, build, build_others, creature_of, truth
 
 NAME = "Emberwing"
 FORMATS = {"jpg": "JPEG", "jpeg": "JPEG", "png": "PNG"}
@@ -57,6 +57,17 @@ def test_other_names_and_seeds_give_other_creatures_and_files():
     assert EMBERWING not in others
     assert not set(truth("Frostpaw")) & set(cached_truth())
     assert not set(truth(NAME, 1)) & set(cached_truth())
+
+
+def test_other_classes_have_images_of_creatures_with_a_name(tmp_path: Path):
+    build_others(tmp_path)
+    classes = sorted(path.name for path in tmp_path.iterdir())
+    assert len(classes) == OTHERS
+    assert NAME not in classes
+    for name in classes:
+        images = [open_upright(path) for path in (tmp_path / name).iterdir()]
+        assert len(images) == IMAGES_EACH
+        assert min(image.width for image in images) >= 200
 
 
 def test_usable_files_are_readable_and_large_enough(folder: Path):

@@ -1,6 +1,7 @@
 """Fetch the images of the dataset that the params name."""
 
 import shutil
+from collections import Counter
 from pathlib import Path
 
 from stages import UserError
@@ -15,11 +16,13 @@ def fetch(dataset: Dataset, raw: Path, scratch: Path) -> dict:
     path = Path(dataset.path or "")
     match dataset.source:
         case "starter":
-            from starter.world.dataset import build  # imports the code that draws
+            from starter.world.dataset import build, build_others  # imports the code that draws
 
             build(raw, "Emberwing")
-            sizes = [path.stat().st_size for _, path in walk(raw)]
-            counts = {"classes": {"Emberwing": len(sizes)}, "files": len(sizes), "bytes": sum(sizes), "left_out": {}}
+            build_others(raw)
+            files = [path for _, path in walk(raw)]
+            classes, size = Counter(path.parent.name for path in files), sum(path.stat().st_size for path in files)
+            counts = {"classes": dict(classes), "files": len(files), "bytes": size, "left_out": {}}
             receipt = {"name": "Emberwing", "licence": "as this repository", **counts}
         case "folder" if path.is_dir():
             receipt = {"name": path.resolve().name, **arrange(walk(path), raw, path.resolve().name, move=False)}

@@ -1,0 +1,35 @@
+"""Read images of the other classes: a gallery in which the class must be recognized."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from stages.images.quality.decode import WHITE, UnreadableError, decode, flatten
+
+MAX_CLASSES, MAX_MEGAPIXELS = 200, 100
+
+
+def read_gallery(raw: Path, class_name: str, count: int, side: int) -> dict[str, list[Image.Image]]:
+    """Return the first `count` images, by file name, of each class in `raw` but one, padded to squares of `side` px.
+
+    Of more than MAX_CLASSES classes, that many are taken at equal distances in the order of their names. Files that
+    cannot be decoded are skipped, and classes without images left out.
+    """
+    folders = sorted(path for path in raw.iterdir() if path.is_dir() and path.name != class_name) if count else []
+    chosen = np.unique(np.linspace(0, len(folders) - 1, min(len(folders), MAX_CLASSES)).round().astype(int))
+    gallery = {folders[i].name: _read(folders[i], count, side) for i in chosen}
+    return {name: images for name, images in gallery.items() if images}
+
+
+def _read(folder: Path, count: int, side: int) -> list[Image.Image]:
+    images: list[Image.Image] = []
+    for path in sorted(path for path in folder.iterdir() if path.is_file()):
+        if len(images) == count:
+            break
+        try:
+            image, _ = decode(path.read_bytes(), MAX_MEGAPIXELS)
+        except UnreadableError:
+            continue
+        images.append(ImageOps.pad(flatten(image, WHITE), (side, side), Image.Resampling.LANCZOS, WHITE))
+    return images

@@ -1,0 +1,97 @@
+"""Explain the metrics: what each one measures, in one sentence, beside its floor and its ceiling."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from stages import UserError
+from stages.common.read_outs import read_csv
+
+ENCODERS = {"image": "CLIP", "dino": "DINO"}
+REQUIRED = [f"image_similarity_{kind}" for kind in ("word", "initializer", "real")]
+# Key of the metric, its name, whether it is a share, what it means.
+MEASURES = [
+    ("similarity", "Likeness", False,
+     "Mean similarity to the held-out images: the renders of the initializer token are the floor, real images among "
+     "themselves the ceiling."),
+    ("similarity_train", "Likeness to training images", False,
+     "The same with the images that were trained on: hardly higher if the concept was learned and not the images."),
+    ("gallery_recall", "Recognized", True,
+     "Renders whose nearest image, among the held-out images and those of the other classes, is of the right class."),
+    ("gallery_precision", "Ranked first", True,
+     "How high the held-out images rank among all these images (mean average precision): 100 % if before all others."),
+    ("copied", "Copies", True, "Renders that are much closer to a training image than to any held-out one."),
+    ("diversity", "Variety", False,
+     "Mean distance between renders of one prompt with different seeds, 0 if all are equal; for real images, between "
+     "the training images."),
+]  # fmt: skip
+PROMPT = (
+    "prompt_similarity",
+    "Follows the prompt",
+    False,
+    "Mean similarity to the prompt, by CLIP: as high as with the initializer token if the new one does not displace "
+    "the rest of the prompt.",
+)
+
+
+@dataclass(frozen=True)
+class Value:
+    """A value, and its 95% interval if there is one."""
+
+    value: float
+    low: float | None
+    high: float | None
+
+    def text(self, *, is_share: bool) -> str:
+        """Return the value, as a share in percent."""
+        return _format(self.value, is_share)
+
+    def interval(self, *, is_share: bool) -> str:
+        """Return the interval, or an empty text if there is none."""
+        return "" if self.low is None else f"{_format(self.low, is_share)} to {_format(self.high, is_share)}"
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A row of the table: the values by subject, and what they mean."""
+
+    name: str
+    values: dict[str, Value]
+    is_share: bool
+    sentence: str
+
+
+def read_estimates(path: Path) -> dict[str, Value]:
+    """Return the estimates of `evaluate` by name. Raises UserError if the likeness is not among them."""
+    columns = {"name": str, "value": float, "low": _optional, "high": _optional}
+    rows = read_csv(path, "evaluate", columns)
+    estimates = {row["name"]: Value(row["value"], row["low"], row["high"]) for row in rows}
+    if lost := [name for name in REQUIRED if name not in estimates]:
+        raise UserError(f"{path} cannot be read (it has no row {lost[0]}); run `dvc repro evaluate`.")
+    return estimates
+
+
+def measures(estimates: dict[str, Value], subjects: list[str]) -> list[Measure]:
+    """Return the rows of the table that have values; `real` stands for real images."""
+    keys = [
+        (f"{encoder}_{key}", f"{name}, {label}", is_share, sentence)
+        for encoder, label in ENCODERS.items()
+        for key, name, is_share, sentence in MEASURES
+    ]
+    rows = []
+    for key, name, is_share, sentence in [*keys, PROMPT]:
+        values = {s: estimates[f"{key}_{s}"] for s in [*subjects, "real"] if f"{key}_{s}" in estimates}
+        if values:
+            chance = estimates.get(f"{key}_chance")
+            guess = f" Guessing would give {chance.text(is_share=True)}." if chance else ""
+            rows.append(Measure(name, values, is_share, sentence + guess))
+    return rows
+
+
+def _optional(text: str) -> float | None:
+    return float(text) if text else None
+
+
+def _format(value: float, is_share: bool) -> str:
+    text = f"{100 * value:.0f} %" if is_share else f"{value:.3f}"
+    return text.replace("-", "−") if math.isfinite(value) else "–"
