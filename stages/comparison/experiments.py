@@ -17,7 +17,7 @@ from stages import UserError
 from stages.common.read_outs import RendersIndex
 
 SIDE = 256  # px of the images on the page
-VALIDATION, RENDERS = "data/validation.csv", "data/renders"
+VALIDATION, RENDERS, ESTIMATES = "data/validation.csv", "data/renders", "data/estimates.csv"
 
 
 class PromptedRenders(RendersIndex):
@@ -36,11 +36,14 @@ class Curve(BaseModel):
 
 @dataclass(frozen=True)
 class Experiment:
-    """One experiment; `renders` are data URIs by prompt and seed, `missing` the outs that the cache does not have."""
+    """One experiment; `intervals` are the 95% intervals of metrics by name, `renders` data URIs by prompt and seed, and
+    `missing` the outs that the cache does not have.
+    """
 
     name: str
     params: dict[str, str]
     metrics: dict[str, float | str]
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
     curve: Curve | None = None
     renders: dict[tuple[str, int], str] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
@@ -48,7 +51,7 @@ class Experiment:
     def describe_missing(self) -> str:
         """Return which outs cannot be shown, and how to fetch them."""
         return (
-            f"{' and '.join(self.missing)} of {self.name} cannot be read from DVC's cache; fetch the outs of an "
+            f"{', '.join(self.missing)} of {self.name} cannot be read from DVC's cache; fetch the outs of an "
             f"experiment with `dvc exp pull <git remote> {self.name}`, those of a commit with `dvc pull`."
         )
 
@@ -75,7 +78,7 @@ def read_experiment(name: str, rev: str | None) -> Experiment:
             if not params:
                 raise UserError(f"{name} has no params.yaml; name an experiment, or a commit with results.")
             outs, missing = {}, []
-            for out, read in ((VALIDATION, _read_curve), (RENDERS, _read_renders)):
+            for out, read in ((ESTIMATES, _read_intervals), (VALIDATION, _read_curve), (RENDERS, _read_renders)):
                 try:
                     outs[out] = read(repo.dvcfs)
                 except (OSError, ValueError, DvcException, DataIndexError):
@@ -83,7 +86,8 @@ def read_experiment(name: str, rev: str | None) -> Experiment:
     except DvcException as error:
         raise UserError(f"{name}: {error}; `dvc exp list` shows the experiments.") from None
     shown = {key: value if isinstance(value, str) else json.dumps(value) for key, value in params.items()}
-    return Experiment(name, shown, metrics, outs.get(VALIDATION), outs.get(RENDERS, {}), tuple(missing))
+    intervals, curve, renders = outs.get(ESTIMATES, {}), outs.get(VALIDATION), outs.get(RENDERS, {})
+    return Experiment(name, shown, metrics, intervals, curve, renders, tuple(missing))
 
 
 def _read_lock(rev: str | None) -> str:
@@ -96,6 +100,11 @@ def _values(shown: dict) -> dict:
     (revision,) = shown.values()
     files = [file.get("data", {}) for file in revision.get("data", {}).values()]
     return {key: value for data in files for key, value in pd.json_normalize(data).to_dict("records")[0].items()}
+
+
+def _read_intervals(files: DVCFileSystem) -> dict[str, tuple[float, float]]:
+    table = pd.read_csv(io.StringIO(files.read_text(ESTIMATES)), index_col="name").dropna()
+    return {str(name): (float(row.low), float(row.high)) for name, row in table.iterrows()}
 
 
 def _read_curve(files: DVCFileSystem) -> Curve:

@@ -22,7 +22,7 @@ HEADLINES = {
 
 @dataclass(frozen=True)
 class Value:
-    """A value as it is shown, with its standard error, and as it is sorted; an empty key comes last."""
+    """A value as it is shown, with its interval or standard error, and as it is sorted; an empty key comes last."""
 
     text: str = "–"
     key: float | str = ""
@@ -70,7 +70,7 @@ def _differing(rows: list[dict], keep: tuple[str, ...] = ()) -> list[str]:
 
 def _columns(experiments: list[Experiment], metrics: list[str], params: list[str]) -> list[dict]:
     """Return the columns of a table, each with a value per experiment."""
-    columns = [(name, [_metric(row.metrics, name) for row in experiments]) for name in metrics]
+    columns = [(name, [_metric(row, name) for row in experiments]) for name in metrics]
     columns += [(name, [_value(row.params.get(name)) for row in experiments]) for name in params]
     return [{"name": name, "label": _label(name), "values": values} for name, values in columns]
 
@@ -80,9 +80,13 @@ def _label(name: str) -> str:
     return HEADLINES.get(name) or (name if "." in name else name.replace("_", " "))
 
 
-def _metric(metrics: dict, name: str) -> Value:
-    errors = (f"{name}_stderr", name.replace("_percent", "_stderr_percent"))
-    return _value(metrics.get(name), next((metrics[key] for key in errors if key != name and key in metrics), None))
+def _metric(experiment: Experiment, name: str) -> Value:
+    value = experiment.metrics.get(name)
+    if name in experiment.intervals and isinstance(value, float):
+        low, high = (f"{end:.3f}".replace("-", "−") for end in experiment.intervals[name])
+        return Value(f"{value:.3f}".replace("-", "−"), value, f"{low} to {high}")
+    error = experiment.metrics.get(f"{name.removesuffix('_percent')}_stderr_percent")
+    return _value(value, error)
 
 
 def _value(value: object, error: object = None) -> Value:

@@ -18,7 +18,7 @@ DVC_YAML = {
     "train": {
         "cmd": "exit 1",
         "params": ["train"],
-        "outs": ["data/validation.csv"],
+        "outs": ["data/validation.csv", "data/estimates.csv"],
         "metrics": [{"data/train.json": {"cache": False}}],
     },
     "render": {"cmd": "exit 1", "deps": ["data/validation.csv"], "params": ["render"], "outs": ["data/renders"]},
@@ -29,11 +29,13 @@ def write_outs(folder: Path, rate: float, closed: float, color: str, prompts: di
     """Write params.yaml and the outs of a run."""
     params = {"train": {"seed": 0, "learning_rate": rate}, "render": {"prompts": prompts}, "runtime": {"threads": rate}}
     project.write_params(folder, params)
-    metrics = {"image_similarity_gap_closed": closed, "image_similarity_gap_closed_stderr": 0.034}
-    metrics |= {"test_fall_percent": 20.0, "vector_norm": rate, "nearest_words": color}
+    metrics = {"image_similarity_gap_closed": closed, "test_fall_percent": 20.0, "test_fall_stderr_percent": 3.2}
+    metrics |= {"vector_norm": rate, "nearest_words": color}
     (folder / "data").mkdir(exist_ok=True)
     (folder / "data" / "train.json").write_text(json.dumps(metrics))
     (folder / "data" / "validation.csv").write_text(f"step,relative,stderr,loss\n0,1,0,0.1\n20,{1 - closed},0.1,0.1\n")
+    interval = f"image_similarity_gap_closed,{closed},{closed - 0.05},{closed + 0.05}"
+    (folder / "data" / "estimates.csv").write_text(f"name,value,low,high\n{interval}\ncopied,0,,\n")
     shutil.rmtree(folder / "data" / "renders", ignore_errors=True)
     write_renders(folder / "data" / "renders", lambda subject, seed: Image.new("RGB", (16, 16), color), prompts)
 

@@ -35,8 +35,8 @@ def test_page_shows_what_differs_in_the_order_of_the_metric(repository: Path, mo
         "train.learning_rate",
         "render.prompts.sea",
     }
-    assert "0.900 <small>± 0.034</small>" in page
-    assert "−0.100 <small>± 0.034</small>" in page
+    assert "0.900 <small>0.850 to 0.950</small>" in page
+    assert "−0.100 <small>−0.150 to −0.050</small>" in page
     assert page.count('src="data:image/jpeg') == IMAGES
     assert len(re.findall(r'<g data-experiment="\d"', page)) == 2 * 3
     assert "a …, &lt;b&gt;by&lt;/b&gt; the &#34;sea&#34; = &#39;x&#39;" in page
@@ -58,11 +58,13 @@ def test_outs_missing_in_the_cache_are_named(
 ):
     shutil.rmtree(repository / ".dvc" / "cache")
     page = compare(monkeypatch, "high-rate")
-    sentence = "data/validation.csv and data/renders of high-rate cannot be read from DVC's cache; fetch"
+    sentence = (
+        "data/estimates.csv, data/validation.csv, data/renders of high-rate cannot be read from DVC's cache; fetch"
+    )
     assert sentence in capsys.readouterr().out
     assert sentence.replace("'", "&#39;") in page
     assert names(page) == ["high-rate"]
-    assert "0.900" in page, "the metrics are in git"
+    assert "0.9000" in page, "the metrics are in git"
 
 
 def test_unknown_name_is_one_line(repository: Path, monkeypatch: pytest.MonkeyPatch):
