@@ -1,5 +1,6 @@
 """The choice is clean and varied, a person's overrides are final, and the page writes them."""
 
+import base64
 import html
 import re
 from pathlib import Path
@@ -10,6 +11,7 @@ from PIL import Image, ImageFilter, ImageOps
 from ruamel.yaml import YAML
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.wait import WebDriverWait
 
 from stages import UserError
 from stages.images.quality.manifest import build_manifest
@@ -133,6 +135,7 @@ def test_square_is_not_distorted_and_transparency_not_black():
 def test_clicks_on_the_page_change_the_choice(data: Path, tmp_path: Path):
     index, page = run(data, tmp_path / "a", exclude=["small.png"])
     (tmp_path / "page.html").write_text(page)
+    (tmp_path / "raw").symlink_to(data / "raw")
     (worse, second), rest = sources(index)[:2], [f"clean{i}.png" for i in range(8)]
     better = next(name for name in rest if name not in sources(index, "train"))
     with browser(tmp_path / "profile") as window:
@@ -143,11 +146,15 @@ def test_clicks_on_the_page_change_the_choice(data: Path, tmp_path: Path):
             window.find_element(By.CSS_SELECTOR, f'.card[data-file="{file}"] .{mark}')
             for file, mark in ((worse, "exclude"), (better, "include"), (second, "include"))
         )
-        exclude.click()
-        include.click()
+        for button in (exclude, include):
+            window.execute_script("arguments[0].scrollIntoView({block: 'center'})", button)
+            button.click()
         by_key.send_keys(Keys.ENTER)
         assert exclude.get_attribute("aria-pressed") == "true"
         lines = window.find_element(By.ID, "yaml").text
+        window.refresh()
+        assert window.find_element(By.ID, "yaml").text == lines, "marks survive a reload"
+        exclude = window.find_element(By.CSS_SELECTOR, f'.card[data-file="{worse}"] .exclude')
         window.execute_script("arguments[0].closest('.card').dataset.file = 'a\\ufffe\\u0085.png'; show()", exclude)
         renamed = window.find_element(By.ID, "yaml").text
     assert YAML(typ="safe").load(renamed)["exclude"] == ["small.png", "a\ufffe\x85.png"]
@@ -156,6 +163,40 @@ def test_clicks_on_the_page_change_the_choice(data: Path, tmp_path: Path):
     changed, _ = run(data, tmp_path / "b", **overrides)
     assert set(sources(changed)) >= {better, second}
     assert worse not in sources(changed)
+
+
+@needs_browser
+def test_page_scrolls_prints_and_shows_images_in_full_size(data: Path, tmp_path: Path):
+    _, page = run(data, tmp_path / "a")
+    (tmp_path / "page.html").write_text(page)
+    (tmp_path / "raw").symlink_to(data / "raw")
+    with browser(tmp_path / "profile") as window:
+        window.set_window_size(500, 500)
+        window.get((tmp_path / "page.html").as_uri())
+        body, top = window.find_element(By.TAG_NAME, "body"), "return scrollY"
+        for key in (Keys.PAGE_DOWN, Keys.SPACE, Keys.END):
+            before = window.execute_script(top)
+            body.send_keys(key)
+            WebDriverWait(window, 5).until(lambda w, before=before: w.execute_script(top) > before)
+        pages = base64.b64decode(window.print_page()).count(b"/Type /Page\n")
+        assert pages >= 2
+
+        first = window.find_element(By.CSS_SELECTOR, "button.well")
+        first.send_keys(Keys.ENTER)
+        viewer = window.find_element(By.ID, "viewer")
+        image = viewer.find_element(By.TAG_NAME, "img")
+        WebDriverWait(window, 5).until(lambda w: w.execute_script("return arguments[0].naturalWidth", image) == 256)
+        viewer.send_keys(Keys.ARROW_RIGHT)
+        assert image.get_attribute("src").endswith(
+            window.find_elements(By.CLASS_NAME, "well")[1].get_attribute("data-raw")
+        )
+        viewer.find_element(By.NAME, "exclude").click()
+        assert window.find_elements(By.CLASS_NAME, "card")[1].get_attribute("data-mark") == "exclude"
+        viewer.send_keys(Keys.ESCAPE)
+        assert not viewer.is_displayed()
+        window.find_element(By.ID, "reset").click()
+        assert window.find_elements(By.CLASS_NAME, "card")[1].get_attribute("data-mark") == ""
+        assert window.get_log("browser") == []
 
 
 def test_hostile_names_are_text_on_the_page(tmp_path: Path):

@@ -252,7 +252,7 @@ def test_page_fits_a_phone_and_a_desktop(tmp_path: Path):
             size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 500}
             window.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
             window.get(Path("report/index.html").resolve().as_uri())
-            fits = "return document.documentElement.scrollWidth <= innerWidth"
+            fits = f"return document.documentElement.scrollWidth <= {width}"
             assert window.execute_script(fits)
             window.execute_script("for (const details of document.querySelectorAll('details')) details.open = true;")
             assert window.execute_script(fits)
