@@ -67,7 +67,7 @@ def read_estimates(path: Path) -> dict[str, Value]:
     rows = read_csv(path, "evaluate", columns)
     estimates = {row["name"]: Value(row["value"], row["low"], row["high"]) for row in rows}
     if lost := [name for name in REQUIRED if name not in estimates]:
-        raise UserError(f"{path} cannot be read (it has no row {lost[0]}); run `dvc repro evaluate`.")
+        raise UserError(f"{path} cannot be read (no row {lost[0]}); run `dvc repro evaluate`.")
     return estimates
 
 

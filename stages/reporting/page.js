@@ -48,6 +48,13 @@ function compare() {
 function slide() { one("compare").style.setProperty("--at", range.value + "%"); }
 pairs.addEventListener("change", compare);
 range.addEventListener("input", slide);
+for (const type of ["pointerdown", "pointermove"])
+  one("compare").addEventListener(type, event => {
+    if (!event.buttons) return;
+    const { left, width } = one("compare").getBoundingClientRect();
+    range.value = 100 * (event.clientX - left) / width;
+    slide();
+  });
 one("compare-box").hidden = false;
 compare();
 slide();

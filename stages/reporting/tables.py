@@ -60,9 +60,9 @@ def provenance_table(raw: dict, embedding: dict) -> dict[str, str]:
 
 
 def unused_images(manifest: list[dict[str, str]], used: set[str]) -> list[dict[str, str]]:
-    """Return the images that were not chosen, those that are usable first, at most MOST_FILES."""
+    """Return the images that were not chosen, those that were rejected first, at most MOST_FILES."""
     others = [row for row in manifest if row["file"] not in used]
-    return sorted(others, key=lambda row: (row["verdict"] != "keep", row["reason"], row["file"]))[:MOST_FILES]
+    return sorted(others, key=lambda row: (row["verdict"] == "keep", row["reason"], row["file"]))[:MOST_FILES]
 
 
 def _yaml(value: object) -> str:

@@ -15,8 +15,8 @@ EXAMPLE = """\
 import torch
 from diffusers import DiffusionPipeline
 
-pipeline = DiffusionPipeline.from_pretrained({base})
-pipeline.to("cuda" if torch.cuda.is_available() else "cpu", torch.float32)
+pipeline = DiffusionPipeline.from_pretrained({base}, dtype=torch.float32)
+pipeline.to("cuda" if torch.cuda.is_available() else "cpu")
 pipeline.load_textual_inversion({embedding})
 noise = torch.Generator("cpu").manual_seed({seed})
 image = pipeline({prompt}, num_inference_steps={steps}, guidance_scale={guidance}, generator=noise).images[0]

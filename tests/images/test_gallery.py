@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+import pytest
 from PIL import Image
 
+from stages import UserError
 from stages.images.selection.gallery import MAX_CLASSES, read_gallery
 
 
@@ -17,6 +19,7 @@ def test_gallery_has_the_first_readable_images_of_the_other_classes(tmp_path: Pa
     write(tmp_path / "Own", "a.png")
     write(tmp_path / "Other", "c.png", "b.png", "d.png")
     write(tmp_path / "Empty")
+    write(tmp_path / ".hidden", "a.png")
     (tmp_path / "Other" / "a.png").write_bytes(b"no image")
     (tmp_path / "Other" / "a.png.txt").write_text("a caption")
     gallery = read_gallery(tmp_path, "Own", 2, 30)
@@ -24,6 +27,8 @@ def test_gallery_has_the_first_readable_images_of_the_other_classes(tmp_path: Pa
     assert {image.size for image in gallery["Other"]} == {(30, 30)}
     assert gallery["Other"][0].getpixel((15, 1)) == (255, 255, 255), "padded, not cropped"
     assert read_gallery(tmp_path, "Own", 0, 30) == {}
+    with pytest.raises(UserError, match="dvc repro download"):
+        read_gallery(tmp_path / "nowhere", "Own", 2, 30)
 
 
 def test_very_many_classes_are_thinned_out(tmp_path: Path):

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from selenium.webdriver import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select
@@ -122,7 +123,7 @@ def test_other_subjects_and_models_have_columns():
     ("learned", "closer", "lead", "verdict"),
     [
         (True, True, "A new word for an image model, learned from", "Yes."),
-        (True, False, "It was not learned: its renders are no closer", "Not clearly."),
+        (True, False, "something was learned, but its renders are no closer", "Not clearly."),
         (False, True, "the loss does not show that it was learned", "Not clearly."),
         (False, False, "It was not learned: its renders are no closer", "No."),
     ],
@@ -243,6 +244,12 @@ def test_missing_and_damaged_inputs_are_reported_with_their_stage(stage: str, na
         path.write_bytes(content)
 
 
+def test_estimates_without_the_likeness_are_refused():
+    write_estimates({"image_similarity_word": 0.5})
+    with pytest.raises(SystemExit, match=r"estimates.csv cannot be read .no row image_similarity_ini.*repro evaluate"):
+        report.main()
+
+
 @needs_browser
 def test_page_fits_a_phone_and_a_desktop(tmp_path: Path):
     configure(title="<" + "w" * 90 + ">")
@@ -284,6 +291,8 @@ def test_images_are_enlarged_compared_and_filtered(tmp_path: Path):
         assert compared == [source("word", 1), source("initializer", 1)]
         window.find_element(By.ID, "share").send_keys(Keys.END)
         assert window.execute_script("return one('compare').style.getPropertyValue('--at')") == "100%"
+        ActionChains(window).click(window.find_element(By.ID, "compare")).perform()
+        assert float(window.find_element(By.ID, "share").get_attribute("value")) == pytest.approx(50, abs=1)
 
         for name, value, count in (("seed", "1", 4), ("subject", "word", 2), ("prompt", "zoo", 1)):
             Select(window.find_element(By.NAME, name)).select_by_value(value)

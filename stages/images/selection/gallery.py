@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
+from stages import UserError
 from stages.images.quality.decode import WHITE, UnreadableError, decode, flatten
 
 MAX_CLASSES, MAX_MEGAPIXELS = 200, 100
@@ -14,9 +15,11 @@ def read_gallery(raw: Path, class_name: str, count: int, side: int) -> dict[str,
     """Return the first `count` images, by file name, of each class in `raw` but one, padded to squares of `side` px.
 
     Of more than MAX_CLASSES classes, that many are taken at equal distances in the order of their names. Files that
-    cannot be decoded are skipped, and classes without images left out.
+    cannot be decoded are skipped, and classes without images left out. Raises UserError if `raw` does not exist.
     """
-    folders = sorted(path for path in raw.iterdir() if path.is_dir() and path.name != class_name) if count else []
+    if not raw.is_dir():
+        raise UserError(f"{raw} does not exist; run `dvc repro download`.")
+    folders = sorted(path for path in raw.glob("[!.]*") if path.is_dir() and path.name != class_name) if count else []
     chosen = np.unique(np.linspace(0, len(folders) - 1, min(len(folders), MAX_CLASSES)).round().astype(int))
     gallery = {folders[i].name: _read(folders[i], count, side) for i in chosen}
     return {name: images for name, images in gallery.items() if images}
