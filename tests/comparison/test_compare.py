@@ -58,9 +58,7 @@ def test_outs_missing_in_the_cache_are_named(
 ):
     shutil.rmtree(repository / ".dvc" / "cache")
     page = compare(monkeypatch, "high-rate")
-    sentence = (
-        "data/estimates.csv, data/validation.csv, data/renders of high-rate cannot be read from DVC's cache"
-    )
+    sentence = "data/estimates.csv, data/validation.csv, data/renders of high-rate cannot be read from DVC's cache"
     assert sentence in capsys.readouterr().out
     assert sentence.replace("'", "&#39;") in page
     assert names(page) == ["high-rate"]
