@@ -1,12 +1,14 @@
 """The repository keeps its own rules: dvc.yaml matches the imports, params files are valid, dependencies point down."""
 
 import ast
+import subprocess
 from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
 
 from stages.common.params import SECTIONS, read, schema, validate
+from tests import project
 from tests.closure import ROOT, closure, imports, is_code
 
 STAGES = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
@@ -170,3 +172,11 @@ def test_every_param_has_a_description():
     for name in SECTIONS:
         for field_name, field in schema(name).model_fields.items():
             assert field.description and len(field.description) > 10, f"{name}.{field_name}"
+
+
+def test_committed_lock_belongs_to_the_committed_code_and_params(tmp_path: Path):
+    if subprocess.run(["git", "-C", ROOT, "rev-parse", "HEAD"], capture_output=True, check=False).returncode:
+        pytest.skip("this folder is no git repository")
+    project.git(ROOT, "clone", "-q", str(ROOT), str(tmp_path / "clone"))
+    printed = project.run(tmp_path / "clone", "dvc", "repro", "--dry", "--allow-missing")
+    assert "Data and pipelines are up to date" in printed, "run `dvc repro` and commit dvc.lock"
