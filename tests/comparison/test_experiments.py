@@ -15,7 +15,8 @@ from tests.closure import ROOT
 
 def recipe(target: str) -> str:
     """Return the last command of a make target, as the shell runs it."""
-    printed = subprocess.run(["make", "-n", "--no-print-directory", target], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    command = ["make", "-n", "--no-print-directory", target]
+    printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     return printed.replace("\\\n", " ").strip().splitlines()[-1]
 
 
