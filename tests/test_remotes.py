@@ -115,6 +115,7 @@ def test_readme_can_be_followed_to_the_letter(first: Path, tmp_path: Path, monke
     project.git(first, "clone", "-q", "--bare", str(first), str(upstream))
     project.git(first, "clone", "-q", str(upstream), str(people[0]))
     shutil.copytree(first / ".dvc" / "cache", people[0] / ".dvc" / "cache")
+    project.run(people[0], "dvc", "checkout", "-q")
     people[1].mkdir()
     section = (ROOT / "README.md").read_text().split("## Share results")[1].split("\n## ")[0]
     section = section.replace("https://example.org/oneword.git", str(upstream))
@@ -134,7 +135,7 @@ def test_readme_can_be_followed_to_the_letter(first: Path, tmp_path: Path, monke
 
 def test_one_word_per_class_by_the_commands_of_the_docs(first: Path, tmp_path: Path):
     folder = shutil.copytree(first, tmp_path / "words")
-    (commands,) = re.findall(r"```\n(for class in.*?)```", (ROOT / "docs" / "sharing.md").read_text(), re.DOTALL)
+    (commands,) = re.findall(r"```\n(for folder in.*?)```", (ROOT / "docs" / "sharing.md").read_text(), re.DOTALL)
     project.run(folder, "bash", "-ec", commands)
     wait(lambda: not re.search("Queued|Running", project.run(folder, "dvc", "queue", "status")))
     logs = {name: project.run(folder, "dvc", "queue", "logs", name) for name in ("Critter", "Dog")}
@@ -146,7 +147,7 @@ def test_one_word_per_class_by_the_commands_of_the_docs(first: Path, tmp_path: P
     assert project.git(folder, "status", "--porcelain") == ""
 
 
-def wait(condition: Callable[[], object], seconds: float = 120) -> None:
+def wait(condition: Callable[[], object], seconds: float = 300) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "timed out"

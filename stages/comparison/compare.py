@@ -23,7 +23,7 @@ def main() -> str:
     for experiment in experiments:
         if experiment.missing:
             print(f"compare: {experiment.describe_missing()}")
-    return f"{len(experiments)} experiments; open {PAGE}"
+    return f"{len(experiments)} side by side; open {PAGE}"
 
 
 if __name__ == "__main__":
