@@ -33,6 +33,7 @@ def test_help_describes_the_script_and_its_options(
     assert f"bench.{name}" in text
 
 
+@pytest.mark.slow
 def test_starter_benchmark_prints_the_machine_and_every_measurement():
     settings = ("--vae-images", "1", "--classifier-images", "1", "--prompts", "1", "--steps", "2", "--table", "0")
     lines = run_script("starter", *settings).splitlines()

@@ -235,6 +235,7 @@ def test_two_machines_learn_the_same_embedding(uninterrupted: Path, folder: Path
     assert outs(projects[1]) == {}
 
 
+@pytest.mark.slow
 def test_interrupt_of_several_launched_processes_saves_and_exits_with_130(folder: Path, tmp_path: Path):
     """By the command of dvc.yaml, which starts several processes if accelerate's config says so."""
     project = make_project(tmp_path / "p", folder, steps=10**5)

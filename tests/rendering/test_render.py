@@ -139,6 +139,7 @@ def test_png_says_how_it_was_rendered():
     assert texts["initializer"] == {"parameters": f"a dragon at night\n{common}"}
 
 
+@pytest.mark.slow
 def test_processes_share_the_jobs():
     expected = run()
     for path in [*cached(), *Path("data/renders").rglob("*.png")]:
