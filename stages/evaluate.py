@@ -3,12 +3,12 @@
 from pathlib import Path
 
 import pandas as pd
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from stages.common.files import write_atomic, write_json
 from stages.common.params import load
 from stages.common.publish import publish
-from stages.common.read_outs import CuratedIndex, RendersIndex, read_image, read_json
+from stages.common.read_outs import CuratedIndex, File, RendersIndex, read_image, read_json
 from stages.common.stage import stage
 from stages.images.selection.gallery import read_gallery
 from stages.models.device import configure_torch
@@ -18,6 +18,12 @@ from stages.scoring.summary import summary
 
 RAW, CURATED, RENDERS, TRAIN = Path("data/raw"), Path("data/curated"), Path("data/renders"), Path("data/train.json")
 METRICS, ESTIMATES, SCORES = Path("data/metrics.json"), Path("data/estimates.csv"), Path("data/scores.csv")
+
+
+class HeldOutIndex(CuratedIndex):
+    """data/curated/index.json with held-out images, without which nothing can be compared."""
+
+    holdout: list[File] = Field(min_length=1)
 
 
 class TrainMetrics(BaseModel):
@@ -32,7 +38,7 @@ def main() -> str:
     params = load("evaluate", "runtime")
     clip, dino = open_encoders(params.evaluate, configure_torch(params.runtime))
     renders = read_json(RENDERS / "index.json", "render", RendersIndex)["cells"]
-    curated = read_json(CURATED / "index.json", "curate", CuratedIndex)
+    curated = read_json(CURATED / "index.json", "curate", HeldOutIndex)
     learned = read_json(TRAIN, "train", TrainMetrics)["learned"]
     holdout = [read_image(CURATED / row["file"], "curate") for row in curated["holdout"]]
     images = ImageSets(

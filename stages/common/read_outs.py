@@ -30,7 +30,7 @@ class CuratedIndex(BaseModel):
 
     class_: str = Field(alias="class")
     train: list[File] = Field(min_length=1)
-    holdout: list[File] = Field(min_length=1)
+    holdout: list[File]
 
 
 class RenderedFile(File):

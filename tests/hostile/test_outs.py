@@ -87,13 +87,6 @@ def test_json_without_its_fields(kind: type, value: dict, tmp_path: Path):
     assert refused > 6  # the others are fields that this reader does not use
 
 
-@pytest.mark.parametrize("part", ["train", "holdout"])
-def test_index_without_images_of_a_part(part: str, tmp_path: Path):
-    path, (value,) = tmp_path / "index.json", [value for kind, value in KINDS if kind is CuratedIndex]
-    path.write_text(json.dumps(value | {part: []}))
-    assert not accepted(lambda: read_json(path, "curate", CuratedIndex))
-
-
 @pytest.mark.parametrize("content", TABLES, ids=range(len(TABLES)))
 def test_csv_without_numbers(content: bytes, tmp_path: Path):
     (tmp_path / "loss.csv").write_bytes(content)

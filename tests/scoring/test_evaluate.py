@@ -142,6 +142,12 @@ def test_missing_inputs_are_reported_in_one_line():
     with pytest.raises(SystemExit, match=r"evaluate: the folder starter/clop does not exist; correct `evaluate.clip`"):
         run()
     configure()
+    index = CURATED / "index.json"
+    content = index.read_text()
+    index.write_text(json.dumps(json.loads(content) | {"holdout": []}))
+    with pytest.raises(SystemExit, match=f"evaluate: {index} cannot be read .*holdout.* `dvc repro curate`"):
+        run()
+    index.write_text(content)
     files = {RENDERS / "a" / "word-0.png": "-f render", TRAIN: "train", RENDERS / "index.json": "render"}
     for file, stage in files.items():
         file.unlink()
