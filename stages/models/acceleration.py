@@ -1,7 +1,7 @@
 """Choose attention, fused kernels and compilation: the same numbers up to rounding, at another speed."""
 
 import torch
-from diffusers import SD3Transformer2DModel, UNet2DConditionModel
+from diffusers import AutoencoderKL, SD3Transformer2DModel, UNet2DConditionModel
 
 from stages.common.runtime import Runtime
 from stages.models.backbone import Backbone
@@ -54,6 +54,15 @@ def accelerate_denoiser(
         denoiser.enable_xformers_memory_efficient_attention()
     _compile(denoiser, compile_mode)
     return denoiser, fused, warnings
+
+
+def accelerate_vae(vae: AutoencoderKL, runtime: Runtime) -> None:
+    """Fuse the kernels of the decoder if `runtime` asks for it and the device can run them."""
+    _, fused = choose_kernels(runtime, vae.device, steps=0)
+    if fused and _fused_failure(vae.device) is None:
+        from stages.models.fused.vae import fuse_decoder
+
+        fuse_decoder(vae)
 
 
 def choose_kernels(runtime: Runtime, device: torch.device, steps: int) -> tuple[str, bool]:

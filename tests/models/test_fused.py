@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from diffusers import UNet2DConditionModel
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 from transformers import CLIPTextConfig, CLIPTextModel
@@ -19,6 +19,7 @@ from stages.models.fused.resnet import FusedResnetBlock
 from stages.models.fused.transformer import FusedTransformer2D, FusedTransformerBlock
 from stages.models.fused.unet import FusedUNet, check, fuse_unet
 from stages.models.fused.up_block import FusedUpBlock
+from stages.models.fused.vae import fuse_decoder
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 LAST = torch.channels_last
@@ -212,3 +213,16 @@ def test_transformers_that_are_not_covered_stay():
     assert classes.count(FusedResnetBlock) == 8
     assert FusedTransformer2D not in classes
     assert_unets_close(unet, plain)
+
+
+def test_decoder_output_is_unchanged():
+    torch.manual_seed(0)
+    blocks = {"down_block_types": ("DownEncoderBlock2D",) * 2, "up_block_types": ("UpDecoderBlock2D",) * 2}
+    plain = AutoencoderKL(**blocks, block_out_channels=(8, 16), norm_num_groups=4, sample_size=8).to(DEVICE).eval()
+    fused, latents = copy.deepcopy(plain), randn(2, 4, 4, 4)
+    fuse_decoder(fused)
+    classes = [type(module) for module in fused.decoder.modules()]
+    assert classes.count(FusedResnetBlock) == 6
+    with torch.no_grad():
+        outputs = [vae.decode(latents).sample for vae in (fused, plain)]
+    assert distance(*outputs) < 1e-5

@@ -22,9 +22,16 @@ class FusedResnetBlock(nn.Module):
         self.conv1, self.conv2, self.time_emb_proj = block.conv1, block.conv2, block.time_emb_proj
         self.conv_shortcut = block.conv_shortcut
 
-    def forward(self, x: torch.Tensor, temb: torch.Tensor, skip: torch.Tensor | None = None) -> torch.Tensor:
-        """Compute the block's output from x (N C H W), temb (N E) and, in the up blocks, skip (N C' H W)."""
-        shift = self.time_emb_proj(F.silu(temb)) + self.conv1.bias
+    def forward(
+        self, x: torch.Tensor, temb: torch.Tensor | None = None, skip: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Compute the block's output from x (N C H W), temb (N E) and, in the up blocks, skip (N C' H W).
+
+        A VAE has no timestep, and so no temb.
+        """
+        shift = self.conv1.bias.expand(len(x), -1)
+        if temb is not None:
+            shift = self.time_emb_proj(F.silu(temb)) + shift
         hidden = FrozenConv2d.apply(self.norm1(x, skip), self.conv1.weight, self.conv1.padding)
         hidden = FrozenConv2d.apply(self.norm2(hidden, shift=shift), self.conv2.weight, self.conv2.padding)
         if self.conv_shortcut is not None:

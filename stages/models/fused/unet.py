@@ -3,9 +3,7 @@
 from collections.abc import Callable
 
 import torch
-from diffusers.models.activations import GEGLU
 from diffusers.models.attention import BasicTransformerBlock
-from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 from diffusers.models.resnet import ResnetBlock2D
 from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from diffusers.models.unets.unet_2d_blocks import CrossAttnUpBlock2D, UpBlock2D
@@ -14,6 +12,7 @@ from torch import nn
 
 from stages.models.fused import group_norm
 from stages.models.fused.attention import AttentionFunction, CrossAttentionKV
+from stages.models.fused.coverage import find_modules, is_standard_resnet, is_standard_transformer
 from stages.models.fused.group_norm import FusedGroupNorm
 from stages.models.fused.resnet import FusedResnetBlock
 from stages.models.fused.transformer import FusedTransformer2D, FusedTransformerBlock
@@ -53,8 +52,8 @@ def fuse_unet(unet: UNet2DConditionModel, attention: AttentionFunction) -> nn.Mo
     Modules that the kernels do not cover stay as they are. Transformers are replaced all or none, because one matrix
     product computes the cross-attention keys and values of all of them.
     """
-    for parent, name, resnet in _find(unet, ResnetBlock2D):
-        if _is_standard_resnet(resnet):
+    for parent, name, resnet in find_modules(unet, ResnetBlock2D):
+        if is_standard_resnet(resnet):
             setattr(parent, name, FusedResnetBlock(resnet))
     if isinstance(unet.conv_norm_out, nn.GroupNorm) and isinstance(unet.conv_act, nn.SiLU):
         unet.conv_norm_out, unet.conv_act = FusedGroupNorm(unet.conv_norm_out, silu=True), nn.Identity()
@@ -67,8 +66,8 @@ def fuse_unet(unet: UNet2DConditionModel, attention: AttentionFunction) -> nn.Mo
 
 def _fuse_transformers(unet: UNet2DConditionModel, attention: AttentionFunction) -> CrossAttentionKV | None:
     """Replace all transformers and return the module for their keys and values; None if any is not covered."""
-    found = _find(unet, Transformer2DModel)
-    if not found or unet.encoder_hid_proj is not None or not all(_is_standard_transformer(m) for *_, m in found):
+    found = find_modules(unet, Transformer2DModel)
+    if not found or unet.encoder_hid_proj is not None or not all(is_standard_transformer(m) for *_, m in found):
         return None
     blocks: list[BasicTransformerBlock] = []
     for parent, name, model in found:
@@ -79,59 +78,6 @@ def _fuse_transformers(unet: UNet2DConditionModel, attention: AttentionFunction)
     return CrossAttentionKV(blocks)
 
 
-def _find(root: nn.Module, kind: type[nn.Module]) -> list[tuple[nn.Module, str, nn.Module]]:
-    """List the modules of a class below `root`, each after its parent and its name there."""
-    return [
-        (parent, name, child)
-        for parent in root.modules()
-        for name, child in parent.named_children()
-        if isinstance(child, kind)
-    ]
-
-
-def _is_standard_resnet(block: ResnetBlock2D) -> bool:
-    return (
-        block.time_embedding_norm == "default"
-        and block.time_emb_proj is not None
-        and not block.skip_time_act
-        and block.upsample is None
-        and block.downsample is None
-        and isinstance(block.nonlinearity, nn.SiLU)
-        and block.dropout.p == 0
-        and block.output_scale_factor == 1
-    )
-
-
 def _takes_skip(resnet: nn.Module) -> bool:
     """Check for a shortcut: a block whose input is concatenated has more channels there than in its output."""
     return isinstance(resnet, FusedResnetBlock) and resnet.conv_shortcut is not None
-
-
-def _is_standard_transformer(model: Transformer2DModel) -> bool:
-    return model.is_input_continuous and all(_is_standard_block(block) for block in model.transformer_blocks)
-
-
-def _is_standard_block(block: BasicTransformerBlock) -> bool:
-    return (
-        block.norm_type == "layer_norm"
-        and block.norm_elementwise_affine
-        and block.pos_embed is None
-        and not block.only_cross_attention
-        and not block.double_self_attention
-        and not hasattr(block, "fuser")
-        and isinstance(block.ff.net[0], GEGLU)
-        and block.ff.net[1].p == 0
-        and block.attn2 is not None
-        and all(_is_standard_attention(layer) for layer in (block.attn1, block.attn2))
-    )
-
-
-def _is_standard_attention(layer: Attention) -> bool:
-    optional = (layer.spatial_norm, layer.group_norm, layer.norm_q, layer.norm_k, layer.norm_cross, layer.to_q.bias)
-    return (
-        isinstance(layer.processor, AttnProcessor2_0)
-        and all(part is None or part is False for part in optional)
-        and not layer.residual_connection
-        and layer.rescale_output_factor == 1
-        and layer.to_out[1].p == 0
-    )
