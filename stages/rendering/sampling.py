@@ -13,7 +13,7 @@ from PIL import Image
 
 from stages import UserError
 from stages.common.runtime import Runtime
-from stages.models.acceleration import accelerate_unet
+from stages.models.acceleration import accelerate_denoiser
 from stages.models.cuda_graph import GraphedFunction, Tensors, fits_in_memory
 from stages.models.noise import generator, normal
 from stages.rendering.jobs import Job, RenderInputs
@@ -42,7 +42,7 @@ class ImageSampler:
         self._latents, self.size = (unet.config.in_channels, h, w), (w * factor, h * factor)
         self._dtype = unet.dtype
         calls = sum(job.setting.steps for job in inputs.jobs())
-        self._unet, _, self._warnings = accelerate_unet(unet, runtime, calls)
+        self._unet, _, self._warnings = accelerate_denoiser(unet, runtime, calls)
         self._predict = GraphedFunction(self._call_unet) if device.type == "cuda" else self._call_unet
         limit = LARGEST_BATCH[device.type]
         self._limit = limit if runtime.micro_batch == "auto" else min(limit, runtime.micro_batch)
