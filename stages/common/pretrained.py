@@ -44,7 +44,7 @@ def load_model(kind: type, source: str, **options: Any) -> Any:
     if info["missing_keys"]:
         raise ValueError(f"the weight {sorted(info['missing_keys'])[0]} is missing")
     for name, weight in model.named_parameters():
-        if weight.is_meta or not weight.detach().sum(dtype=torch.float32).isfinite():
+        if weight.is_meta or not all(bound.isfinite() for bound in torch.aminmax(weight.detach())):
             raise ValueError(f"the weight {name} is missing, or contains NaN or Inf")
     if not any(weight.any() for weight in model.parameters()):
         raise ValueError("all weights are zero")

@@ -3,6 +3,7 @@
 Legend: B batch, L tokens of a prompt, D width, c h w latent, H W image.
 """
 
+from functools import partial
 from types import SimpleNamespace
 
 import torch
@@ -13,6 +14,7 @@ from diffusers import (
     SD3Transformer2DModel,
     UNet2DConditionModel,
 )
+from torch.func import functional_call
 from torch.nn import functional as F
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer, T5EncoderModel, T5Tokenizer
 
@@ -57,16 +59,21 @@ OTHER_SCHEDULES = ("EDM", "FlowMatch", "Cosine")  # starts of the names of sched
 SIDE = 64  # px of the image with which the shapes are compared
 
 
+def known_family(model: Model) -> str:
+    """Return the name of the model's pipeline class. Raises UserError if it is none that can be trained."""
+    if (name := family(model)) not in PARTS:
+        raise UserError(f"{model.base} is a {name}; this pipeline trains {', '.join(PARTS)}: change `model.base`.")
+    return name
+
+
 def load_components(model: Model, dtype: torch.dtype, vae_dtype: torch.dtype) -> SimpleNamespace:
     """Return the parts of a base model under the names that diffusers' pipeline class gives them.
 
     The models are frozen and on the CPU. With `model.t5: none` T5 and its tokenizer are None. Raises UserError for a
     model of another family, and for a part that cannot be loaded or does not fit the others.
     """
-    if (name := family(model)) not in PARTS:
-        raise UserError(f"{model.base} is a {name}; this pipeline uses {', '.join(PARTS)}: change `model.base`.")
     parts = {}
-    for part, kind in PARTS[name].items():
+    for part, kind in PARTS[known_family(model)].items():
         if part in T5 and model.t5 == "none":
             parts[part] = None
         elif part == "scheduler":
@@ -121,22 +128,27 @@ def _check_tokenizer(components: SimpleNamespace, part: str) -> None:
 
 
 def _check_shapes(components: SimpleNamespace) -> None:
-    """Run the models without weights, which costs nothing, and compare the shapes of what they pass to each other."""
-    factor = components.vae.config.scaling_factor
-    if not isinstance(factor, float | int) or factor <= 0:
-        raise ValueError(f"scaling_factor of the vae is {factor}")
+    """Call the models without their weights, which costs little, and compare the shapes of what they pass on."""
+    config = components.vae.config
+    if not isinstance(config.scaling_factor, float | int) or config.scaling_factor <= 0:
+        raise ValueError(f"scaling_factor of the vae is {config.scaling_factor}")
     denoiser = getattr(components, "unet", None) or components.transformer
     with torch.device("meta"):
-        vae = AutoencoderKL.from_config(components.vae.config)
         image = torch.zeros(1, 3, SIDE, SIDE)
-        latents = vae.encode(image).latent_dist.mode()
-        inputs = _denoiser_inputs(components, latents)
-        predicted = type(denoiser).from_config(denoiser.config)(latents, **inputs).sample
-        if predicted.shape != latents.shape or vae.decode(latents).sample.shape != image.shape:
+        side = SIDE // 2 ** (len(config.block_out_channels) - 1)
+        latents = torch.zeros(1, config.latent_channels, side, side)
+        predicted = _without_weights(denoiser)(latents, _denoiser_inputs(components)).sample
+        if predicted.shape != latents.shape or _without_weights(components.vae)(image).sample.shape != image.shape:
             raise ValueError(f"the denoiser predicts {tuple(predicted.shape)} for latents {tuple(latents.shape)}")
 
 
-def _denoiser_inputs(components: SimpleNamespace, latents: torch.Tensor) -> dict[str, object]:
+def _without_weights(model: torch.nn.Module) -> partial:
+    """Return the model as a function of tensors on the device `meta`, which have shapes and no values."""
+    tensors = {name: tensor.to("meta") for name, tensor in [*model.named_parameters(), *model.named_buffers()]}
+    return partial(functional_call, model, tensors)
+
+
+def _denoiser_inputs(components: SimpleNamespace) -> dict[str, object]:
     """Return what the denoiser is called with besides latents; all tensors are on the device `meta`."""
     encoders = [
         getattr(components, name)
@@ -144,7 +156,7 @@ def _denoiser_inputs(components: SimpleNamespace, latents: torch.Tensor) -> dict
         if getattr(components, name, None)
     ]
     ids = torch.zeros(1, components.tokenizer.model_max_length, dtype=torch.long)
-    first, *others = [type(encoder)(encoder.config)(ids, output_hidden_states=True) for encoder in encoders[:2]]
+    first, *others = [_without_weights(encoder)(ids, {"output_hidden_states": True}) for encoder in encoders[:2]]
     timestep = torch.zeros(1)
     if hasattr(components, "transformer"):
         clip = torch.cat([first.hidden_states[-2], others[0].hidden_states[-2]], -1)

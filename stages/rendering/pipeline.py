@@ -48,8 +48,6 @@ def open_pipeline(model: Model, render: Render, device: torch.device | str) -> D
         raise UserError(f"the denoiser of {model.base} has sample_size {side}; set `render.height` and `render.width`.")
     parts = vars(components) | {"scheduler": _open_scheduler(model, render)}
     pipeline = getattr(diffusers, family(model))(**parts | _options(model))
-    if hasattr(components, "unet"):
-        components.unet.to(memory_format=torch.channels_last)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
@@ -90,7 +88,7 @@ def _open_scheduler(model: Model, render: Render) -> diffusers.SchedulerMixin:
     is_flow = settings.get("_class_name") == "FlowMatchEulerDiscreteScheduler"
     if name and is_flow:
         raise UserError(
-            f"`render.scheduler` {name} does not support rectified flow, by which {model.base} samples: null."
+            f"`render.scheduler` {name} does not support rectified flow, which {model.base} uses; set null."
         )
     # Defaults of Stable Diffusion, for a base model that does not set them: latents are not clipped like pixels, and
     # PNDM skips its Runge-Kutta steps, each of which would evaluate the model four times.
