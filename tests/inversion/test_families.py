@@ -126,3 +126,18 @@ def test_timesteps_of_a_flow_are_logit_normal_and_stratified_at_their_quantiles(
     assert (logits.mean(), logits.std()) == pytest.approx((0, 1), abs=0.02)
     for q in (0.1, 0.5, 0.9):
         assert (1000 * drawn <= schedule.quantile(q)).mean() == pytest.approx(q, abs=0.01)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_step_never_waits_for_the_device(name: str, open_family: Open, curated: Path, monkeypatch: pytest.MonkeyPatch):
+    """A CUDA graph cannot capture a function that reads a tensor's values; on the device `meta` there are none."""
+    monkeypatch.setattr("transformers.utils.import_utils.is_cuda_stream_capturing", lambda: True)
+    backbone, recipe = open_family(name), Train()
+    training, _ = encode_dataset(backbone, SEARCH, recipe, curated_images(curated))
+    batch = Sampler(*training, backbone.schedule, recipe).draw(0, range(2)).to(torch.device("meta"))
+    for module in (backbone.denoiser, *backbone.text_encoders):
+        module.to("meta")
+    backbone.schedule, loss = backbone.schedule.to("meta"), DiffusionLoss(backbone, 2, "auto", graph=False)
+    vectors = torch.zeros(2, sum(backbone.tables.widths.values()), device="meta")
+    _, gradient = loss._loss_and_gradient(vectors, torch.ones((), device="meta"), *batch.tensors())
+    assert gradient.shape == vectors.shape
