@@ -28,8 +28,7 @@ def apply_kernels(backbone: Backbone, runtime: Runtime, steps: int) -> list[str]
 def accelerate_denoiser(denoiser: ModelMixin, runtime: Runtime, steps: int) -> tuple[torch.nn.Module, bool, list[str]]:
     """Return the module to call instead of `denoiser`, whether its kernels are fused, and warnings."""
     device, warnings = denoiser.device, []
-    # The fused kernels are those of Stable Diffusion 1.x and 2.x.
-    covered = isinstance(denoiser, UNet2DConditionModel) and denoiser.config.addition_embed_type is None
+    covered = isinstance(denoiser, UNet2DConditionModel)
     compile_mode, fused = choose_kernels(runtime, device, steps, covered=covered)
     if compile_mode != "off" and runtime.fused_kernels is True:
         warnings.append(f"`runtime.compile: {compile_mode}` excludes `runtime.fused_kernels`, which are not used")
@@ -37,7 +36,7 @@ def accelerate_denoiser(denoiser: ModelMixin, runtime: Runtime, steps: int) -> t
     if attention == "xformers" and (reason := _xformers_failure(device, denoiser.dtype)):
         warnings.append(f"`runtime.attention: xformers` cannot run here ({reason}); PyTorch's attention is used")
         attention = "auto"
-    if fused and (reason := _fused_failure(device, covered)):
+    if fused and (reason := _fused_failure(device) if covered else "they are for UNets"):
         warnings.append(f"`runtime.fused_kernels` cannot run here ({reason}); PyTorch's kernels are used")
         fused = False
     if fused:
@@ -88,10 +87,8 @@ def _xformers_failure(device: torch.device, dtype: torch.dtype) -> str | None:
     return None
 
 
-def _fused_failure(device: torch.device, covered: bool) -> str | None:
+def _fused_failure(device: torch.device) -> str | None:
     """Run a fused kernel once, and return why it fails, or None."""
-    if not covered:
-        return "they are made for Stable Diffusion 1 and 2"
     if device.type != "cuda" or torch.cuda.get_device_capability(device) < (8, 0):
         return "they need an NVIDIA GPU of compute capability 8.0 or newer"
     try:

@@ -145,6 +145,8 @@ def _check_shapes(components: SimpleNamespace) -> None:
 def _without_weights(model: torch.nn.Module) -> partial:
     """Return the model as a function of tensors on the device `meta`, which have shapes and no values."""
     tensors = {name: tensor.to("meta") for name, tensor in [*model.named_parameters(), *model.named_buffers()]}
+    # In one precision, as the parts of a pipeline need not be.
+    tensors = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
     return partial(functional_call, model, tensors)
 
 

@@ -149,8 +149,9 @@ def test_text_encoder_output_is_unchanged(activation: str):
     embeddings, outputs = randn(2, 7, 24).requires_grad_(), []
     for model in (fused, plain):
         model.get_input_embeddings().register_forward_hook(lambda *_: embeddings)
-        outputs.append(model(input_ids=torch.arange(14, device=DEVICE).view(2, 7)).last_hidden_state)
-    assert_close(*outputs, embeddings, randn(2, 7, 24))
+        output = model(input_ids=torch.arange(14, device=DEVICE).view(2, 7), output_hidden_states=True)
+        outputs.append((output.last_hidden_state, output.hidden_states[-2]))
+    assert_close(*outputs, embeddings, (randn(2, 7, 24), randn(2, 7, 24)))
 
 
 def tiny_unet(**options: object) -> UNet2DConditionModel:

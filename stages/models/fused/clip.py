@@ -12,11 +12,14 @@ from stages.models.fused import pointwise
 from stages.models.fused.layer_norm import FusedAddLayerNorm
 
 
-class FusedClipLayer(nn.Module):
-    """Replace CLIPEncoderLayer: self-attention, then feed-forward, both with pre-norm."""
+class FusedClipLayer(CLIPEncoderLayer):
+    """Replace CLIPEncoderLayer: self-attention, then feed-forward, both with pre-norm.
+
+    It is one, too, because transformers records the hidden states of this class.
+    """
 
     def __init__(self, layer: CLIPEncoderLayer) -> None:
-        super().__init__()
+        nn.Module.__init__(self)
         self.self_attn = layer.self_attn
         self.add_norm1, self.add_norm2 = FusedAddLayerNorm(layer.layer_norm1), FusedAddLayerNorm(layer.layer_norm2)
         self.fc1, self.fc2, self.activation = layer.mlp.fc1, layer.mlp.fc2, layer.mlp.activation_fn
