@@ -6,13 +6,17 @@ SET_UP := .venv/.set-up
 # Columns of `make exp`: two metrics, and the params that differ but prompts, which would not fit a terminal.
 COLUMNS_OF_EXP := Experiment$$|(dataset|filter|curate|model|concept|train|render|evaluate)\.(?!prompts)|(test_fall_percent|image_similarity_gap_closed)$$
 
-.PHONY: help run exp compare verify test test-slow lint bench
+.PHONY: help run dvc exp compare verify test test-slow lint bench
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 run: $(SET_UP)  ## run the pipeline, from the download to report/index.html
 	python -m stages.common.watch || dvc repro -s -f download
 	dvc repro
+
+dvc: $(SET_UP)  ## run dvc $(ARGS), unless data/raw has files of yours: some commands would delete them
+	python -m stages.common.watch || dvc repro -s -f download
+	dvc $(ARGS)
 
 exp: $(SET_UP)  ## list the experiments, the best first: params that differ, and the main metrics
 	@dvc exp show --only-changed --param-deps --hide-workspace --hide-failed --hide-queued --precision 4 \
