@@ -1,5 +1,6 @@
 """Measure the filter: python -m bench.data. Prints images per second beside a loop that only decodes them, memory, and
-precision and recall on drawn classes. The timed images are drawn, 256 px, half PNG and half JPEG.
+precision and recall on drawn classes. The timed images are drawn, 256 px, half PNG and half JPEG: --counts of them, of
+which the median of --repeat runs, in turns, is printed.
 """
 
 import multiprocessing
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from bench.common import machine, parser
+from bench.common import machine, parse
 from stages.images.quality.manifest import build_manifest
 from stages.images.quality.params import Filter
 from starter.world.dataset import build, truth
@@ -37,17 +38,16 @@ def filter_images(raw: Path, workers: int) -> None:
 
 
 def main() -> None:
-    options = parser(__doc__)
-    options.add_argument("--counts", type=int, nargs="*", default=[1000, 10_000], help="images of the timed classes")
-    options.add_argument("--repeat", type=int, default=3, help="runs, in turns, of which the median is printed")
-    options.add_argument("--classes", type=int, default=24, help="drawn classes for precision and recall")
-    args = options.parse_args()
+    args = parse(__doc__, counts=[1000, 10_000], repeat=3, classes=24)
     print(f"{machine()}\n\n| images | program | workers | images/s | peak MiB |\n|---|---|---|---|---|")
-    with tempfile.TemporaryDirectory() as temporary:
+    pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), max_tasks_per_child=1)  # always a new process
+    with tempfile.TemporaryDirectory() as temporary, pool:
         raw, programs = Path(temporary) / "raw", [(decode, 1), (filter_images, 1), (filter_images, 2)]
         for count in sorted(args.counts):
             draw(raw / "Thing", count)
-            results = [[measure(program, raw, workers) for program, workers in programs] for _ in range(args.repeat)]
+            results = [
+                [pool.submit(measure, *program, raw).result() for program in programs] for _ in range(args.repeat)
+            ]
             for (program, workers), runs in zip(programs, zip(*results, strict=True), strict=True):
                 rate, peak = count / statistics.median(seconds for seconds, _ in runs), max(peak for _, peak in runs)
                 print(f"| {count:,} | {program.__name__} | {workers} | {rate:.0f} | {peak:.0f} |", flush=True)
@@ -65,13 +65,8 @@ def draw(folder: Path, count: int) -> None:
             path.write_bytes(template.read_bytes() + b"%06d" % i)
 
 
-def measure(program: Callable, raw: Path, workers: int) -> tuple[float, float]:
-    """Run a program in a new process; return its seconds and its peak memory without the workers, in MiB."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(_run, program, raw, workers).result()
-
-
-def _run(program: Callable, raw: Path, workers: int) -> tuple[float, float]:
+def measure(program: Callable, workers: int, raw: Path) -> tuple[float, float]:
+    """Run a program; return its seconds and the peak memory of this process without the workers, in MiB."""
     start = time.perf_counter()
     program(raw, workers)
     return time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -64,7 +64,7 @@ def wait(condition: Callable[[], object], seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "nothing happened"
-        time.sleep(0.005)
+        time.sleep(0.02)
 
 
 def running(folder: Path) -> list[psutil.Process]:
