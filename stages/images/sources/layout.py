@@ -19,12 +19,7 @@ SPLITS = {"train", "training", "test", "testing", "val", "valid", "validation", 
 WRAPPERS = {"data", "dataset", "datasets", "images", "image", "imgs", "img", "pictures", "photos", "raw"}
 SYSTEM = {"thumbs.db", "desktop.ini", "ehthumbs.db", "__macosx", ".ds_store", ".git"}
 IMAGES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".avif", ".mpo"}
-
-
-ADVICE = (
-    "Move your images to a folder outside of data/, such as images/<Class>, and set dataset to {source: folder, "
-    "path: images}."
-)
+ADVICE = "Move your images out of data/, such as to images/<Class>, and set dataset to {source: folder, path: images}."
 
 
 def check_paths(raw: Path, source: Path | None) -> None:
