@@ -28,11 +28,13 @@ compare: $(SET_UP)  ## show the experiments side by side on one page, report/com
 verify: $(SET_UP)  ## rerun the committed params in a temporary folder and compare every hash with dvc.lock
 	python -m stages.comparison.verify
 
+# One process more than cores, because some tests wait for signals, locks and timeouts.
+PYTEST = pytest -n $(shell expr $$(OMP_NUM_THREADS= nproc) + 1) --dist loadscope --no-loadscope-reorder
 test: $(SET_UP)  ## run all tests but the slow ones
-	pytest -n auto --dist loadscope --no-loadscope-reorder
+	$(PYTEST)
 
 test-slow: $(SET_UP)  ## run the slow tests
-	pytest -m slow -n auto --dist loadscope --no-loadscope-reorder
+	$(PYTEST) -m slow
 
 lint: $(SET_UP)  ## check style and formatting
 	ruff check .

@@ -40,14 +40,11 @@ def filter_images(raw: Path, workers: int) -> None:
 def main() -> None:
     args = parse(__doc__, counts=[1000, 10_000], repeat=3, classes=24)
     print(f"{machine()}\n\n| images | program | workers | images/s | peak MiB |\n|---|---|---|---|---|")
-    pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), max_tasks_per_child=1)  # always a new process
-    with tempfile.TemporaryDirectory() as temporary, pool:
+    with tempfile.TemporaryDirectory() as temporary:
         raw, programs = Path(temporary) / "raw", [(decode, 1), (filter_images, 1), (filter_images, 2)]
         for count in sorted(args.counts):
             draw(raw / "Thing", count)
-            results = [
-                [pool.submit(measure, *program, raw).result() for program in programs] for _ in range(args.repeat)
-            ]
+            results = [[measure(program, raw, workers) for program, workers in programs] for _ in range(args.repeat)]
             for (program, workers), runs in zip(programs, zip(*results, strict=True), strict=True):
                 rate, peak = count / statistics.median(seconds for seconds, _ in runs), max(peak for _, peak in runs)
                 print(f"| {count:,} | {program.__name__} | {workers} | {rate:.0f} | {peak:.0f} |", flush=True)
@@ -65,8 +62,13 @@ def draw(folder: Path, count: int) -> None:
             path.write_bytes(template.read_bytes() + b"%06d" % i)
 
 
-def measure(program: Callable, workers: int, raw: Path) -> tuple[float, float]:
-    """Run a program; return its seconds and the peak memory of this process without the workers, in MiB."""
+def measure(program: Callable, raw: Path, workers: int) -> tuple[float, float]:
+    """Run a program in a new process; return its seconds and its peak memory without the workers, in MiB."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(_run, program, raw, workers).result()
+
+
+def _run(program: Callable, raw: Path, workers: int) -> tuple[float, float]:
     start = time.perf_counter()
     program(raw, workers)
     return time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

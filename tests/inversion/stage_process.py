@@ -97,7 +97,7 @@ def wait_for_step(process: BaseProcess, folder: Path, step: int, saving: bool = 
         for path in (folder / ".scratch").glob(pattern):
             if int(path.name.split("step-")[1][:8]) >= step:
                 return
-        time.sleep(0 if saving else 0.001)
+        time.sleep(0 if saving else 0.003)
 
 
 def kill_at(folder: Path, step: int, saving: bool = False) -> None:
