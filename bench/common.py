@@ -1,26 +1,31 @@
-"""What the benchmarks share: the command line, the machine, medians, and a project folder in which stages run."""
+"""What the benchmarks share: the command line, the machine, a project folder, and processes of their own."""
 
 import argparse
 import os
 import platform
-import statistics
 import subprocess
 import sys
-import time
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 import torch
 from diffusers import StableDiffusionPipeline
+from PIL import Image
 from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parent.parent
 STARTER = ROOT / "starter"
 
 
-def parser(doc: str) -> argparse.ArgumentParser:
-    """Return a parser whose help shows the module's docstring as it is."""
-    return argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parse(doc: str, **defaults: object) -> argparse.Namespace:
+    """Parse options of the types of their defaults; None means a text. The help shows `doc` and the defaults."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, default in defaults.items():
+        (one, count) = (default[0], "*") if isinstance(default, list) else (default, None)
+        kind = str if one is None else type(one)
+        parser.add_argument(f"--{name}", default=default, type=kind, nargs=count, help=f"default: {default}")
+    return parser.parse_args()
 
 
 def machine() -> str:
@@ -32,12 +37,6 @@ def machine() -> str:
     return f"{[*names, platform.machine()][0]}, {cores} cores, {gpu}; Python {platform.python_version()}, {versions}"
 
 
-def summary(values: list[float]) -> str:
-    """Return mean, median and range."""
-    middle = f"mean {statistics.mean(values):.4g}, median {statistics.median(values):.4g}"
-    return f"{middle} ({min(values):.4g} to {max(values):.4g}, n={len(values)})"
-
-
 def open_pipeline(device: str) -> StableDiffusionPipeline:
     """Load the built-in model in float32."""
     pipeline = StableDiffusionPipeline.from_pretrained(STARTER / "model", torch_dtype=torch.float32).to(device)
@@ -45,9 +44,9 @@ def open_pipeline(device: str) -> StableDiffusionPipeline:
     return pipeline
 
 
-def write_params(folder: Path, params: dict) -> None:
-    """Write params.yaml of a project folder."""
-    YAML(typ="safe", pure=True).dump(params, folder / "params.yaml")
+def to_tensor(images: list[Image.Image], device: str) -> torch.Tensor:
+    """Convert RGB images of one size to B x 3 x H x W in -1..1."""
+    return torch.from_numpy(np.stack(images)).to(device).permute(0, 3, 1, 2) / 127.5 - 1
 
 
 def make_project(folder: Path, overrides: list[str], device: str = "cpu") -> dict:
@@ -62,7 +61,7 @@ def make_project(folder: Path, overrides: list[str], device: str = "cpu") -> dic
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "starter").unlink(missing_ok=True)
     (folder / "starter").symlink_to(STARTER)
-    write_params(folder, params)
+    yaml.dump(params, folder / "params.yaml")
     return params
 
 
@@ -71,20 +70,20 @@ def environment(**variables: str) -> dict[str, str]:
     return os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])} | variables
 
 
-def run_stage(folder: Path, stage: str) -> float:
-    """Run a stage in a project folder, as DVC does; return its seconds, including the start of the process."""
-    command, start = [sys.executable, "-m", f"stages.{stage}"], time.perf_counter()
-    done = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True, check=False)
+def run(command: list[object], folder: Path = ROOT, **variables: str) -> str:
+    """Run a Python module; return its output, or raise RuntimeError with its last message."""
+    command, env = [sys.executable, "-m", *map(str, command)], environment(**variables)
+    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise SystemExit(f"{stage} failed in {folder}:\n{done.stderr[-2000:]}")
-    return time.perf_counter() - start
+        raise RuntimeError((done.stderr.strip().splitlines() or ["no message"])[-1][:200])
+    return done.stdout
 
 
-def run(name: str, command: list[object], **variables: str) -> str | None:
-    """Run a Python module with environment variables; return its output, or print why it failed."""
-    command = [sys.executable, "-m", *map(str, command)]
-    done = subprocess.run(command, cwd=ROOT, env=environment(**variables), capture_output=True, text=True, check=False)
-    if done.returncode == 0:
-        return done.stdout
-    print(f"| {name} | failed: {(done.stderr.strip().splitlines() or ['no message'])[-1][:200]} |", flush=True)
-    return None
+def run_row(script: str, args: argparse.Namespace, **values: object) -> str:
+    """Run a benchmark for one of its rows, with its arguments and `values`; return its last line, or why it failed."""
+    options = {name: value for name, value in (vars(args) | values).items() if not isinstance(value, list | None)}
+    gpu = {"CUDA_VISIBLE_DEVICES": str(values["rank"])} if "rank" in values else {}
+    try:
+        return run([script, *(f"--{name}={value}" for name, value in options.items())], **gpu).splitlines()[-1]
+    except RuntimeError as error:
+        return f"failed: {error}"

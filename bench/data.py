@@ -1,5 +1,6 @@
 """Measure the filter: python -m bench.data. Prints images per second beside a loop that only decodes them, memory, and
-precision and recall on drawn classes. The timed images are drawn, 256 px, half PNG and half JPEG.
+precision and recall on drawn classes. The timed images are drawn, 256 px, half PNG and half JPEG: --counts of them, of
+which the median of --repeat runs, in turns, is printed.
 """
 
 import multiprocessing
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from bench.common import machine, parser
+from bench.common import machine, parse
 from stages.images.quality.manifest import build_manifest
 from stages.images.quality.params import Filter
 from starter.world.dataset import build, truth
@@ -37,11 +38,7 @@ def filter_images(raw: Path, workers: int) -> None:
 
 
 def main() -> None:
-    options = parser(__doc__)
-    options.add_argument("--counts", type=int, nargs="*", default=[1000, 10_000], help="images of the timed classes")
-    options.add_argument("--repeat", type=int, default=3, help="runs, in turns, of which the median is printed")
-    options.add_argument("--classes", type=int, default=24, help="drawn classes for precision and recall")
-    args = options.parse_args()
+    args = parse(__doc__, counts=[1000, 10_000], repeat=3, classes=24)
     print(f"{machine()}\n\n| images | program | workers | images/s | peak MiB |\n|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as temporary:
         raw, programs = Path(temporary) / "raw", [(decode, 1), (filter_images, 1), (filter_images, 2)]

@@ -1,7 +1,7 @@
 """Stop `dvc repro` at random moments of every stage and run it again: python -m bench.kill. The outs must be the same.
 
 Signals go to dvc, to the stage, or to their process group (as by Ctrl-C). No process may be left after 2 s, and no
-temporary file under data/ after the next run. The starter trains and renders a few steps. dvc alone ignores SIGINT.
+temporary file after the next run. The starter trains and renders a few steps. dvc alone ignores SIGINT.
 """
 
 import os
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psutil
 
-from bench.common import ROOT, environment, machine, make_project, parser
+from bench.common import ROOT, environment, machine, make_project, parse
 
 OVERRIDES = """train.steps=12 train.batch_size=1 train.lr_warmup_steps=4 train.validation_every=6 render.seeds=[0]
 train.validation_timesteps=1 curate.resolution=64 render.steps=4 runtime.checkpoint_seconds=0 runtime.workers=2"""
@@ -24,9 +24,7 @@ SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def main() -> None:
-    options = parser(__doc__)
-    options.add_argument("--count", type=int, default=60, help="number of signals")
-    count, good = options.parse_args().count, 0
+    count, good = parse(__doc__, count=60).count, 0
     for number in (signal.SIGINT, signal.SIGHUP):  # a background job, and what it starts, would ignore them
         signal.signal(number, signal.SIG_DFL)
     print(machine(), "signal | to | stage | exit code of dvc | same hashes | processes left | files left", sep="\n")
@@ -43,7 +41,7 @@ def main() -> None:
             stage, number, target = STAGES[i % 7], SIGNALS[i % 4], ("dvc", "stage", "group")[i % 3]
             code, left = interrupt(folder, stage, number, target, random.uniform(0, seconds[stage]))
             same = reproduce(folder).wait() == 0 and (folder / "dvc.lock").read_text() == expected
-            files = [path.name for path in folder.glob("data/**/.*")]  # temporary ones
+            files = [path.name for glob in ("data/**/.*", ".scratch/tmp/*") for path in folder.glob(glob)]
             print(number.name, target, stage, code, same, left, files, sep=" | ", flush=True)
             good += same and not left and not files
     print(f"{good} of {count} with the same hashes and nothing left")

@@ -2,7 +2,8 @@
 
 python -m bench.render [--gpus 2]: the prompts of presets/charizard-sd15.yaml with the placeholder and the initializer
 token. Every row is a process of its own; with --gpus, processes share the images of the last row. The rate leaves out
-the first batch, which compiles and captures; "run s" is the whole process. The last lines compare pixels.
+the first batch, which compiles and captures; "run s" is the whole process. The last lines compare pixels. --model
+replaces the random weights; --row, --rank and --folder are for those processes.
 """
 
 import argparse
@@ -11,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +21,7 @@ from diffusers import StableDiffusionPipeline
 from safetensors.torch import save_file
 
 from bench import sd15
-from bench.common import ROOT, machine, parser, run
+from bench.common import ROOT, machine, parse, run_row
 from stages.common.files import png_bytes
 from stages.common.params import read
 from stages.common.runtime import Runtime
@@ -39,43 +41,34 @@ ROWS = {  # the batch of diffusers' pipeline, or `runtime` of ours
     "ours, attention: sdpa": {"attention": "sdpa"},
     "ours, not fused": {"fused_kernels": False, "compile": "off"},
 }
-SIZES = {"images": 48, "steps": 50, "side": 512}
-PASSED = ("row", "folder", "model", "gpus", *SIZES)
 
 
 def main() -> None:
-    options = parser(__doc__)
-    options.add_argument("--model", type=Path, help="a model to use instead of random weights")
-    options.add_argument("--rows", nargs="*", default=list(ROWS), choices=ROWS)
-    for name, value in ({"gpus": 1} | SIZES).items():
-        options.add_argument(f"--{name}", type=int, default=value)
-    for name in ("row", "rank", "folder"):
-        options.add_argument(f"--{name}", help=argparse.SUPPRESS)
-    args = options.parse_args()
+    setting = {"gpus": 1, "images": 48, "steps": 50, "side": 512, "row": None, "rank": 0, "folder": None}
+    args = parse(__doc__, model=None, rows=list(ROWS), **setting)
     if args.row:
-        print(json.dumps(measure(args, Path(args.folder), int(args.rank))))
+        print(json.dumps(measure(args, Path(args.folder), args.rank)))
         return
     print(f"{machine()}; {args.side} px, {args.steps} steps, {args.images} images")
     print("\n| renderer | images/s | to the first | batch | first batch s | run s | peak GiB |\n" + "|---" * 7 + "|")
     with tempfile.TemporaryDirectory() as folder:
-        args.folder, args.model, base = folder, (args.model or sd15.build(Path(folder, "model"))).resolve(), None
+        args.folder, args.model, base = folder, Path(args.model or sd15.build(Path(folder, "model"))).resolve(), None
         width = json.loads((args.model / "text_encoder/config.json").read_text())["hidden_size"]
         save_file({"<new>": 0.02 * torch.randn(1, width)}, Path(folder, "embedding.safetensors"))
         for row, gpus in [*((row, 1) for row in args.rows), *[("ours", args.gpus)] * (args.gpus > 1)]:
-            base = run_row(args, row, gpus, base)
+            base = report(args, row, gpus, base)
         compare(Path(folder))
 
 
-def run_row(args: argparse.Namespace, row: str, gpus: int, base: float | None) -> float | None:
+def report(args: argparse.Namespace, row: str, gpus: int, base: float | None) -> float | None:
     """Run a row in one process for each GPU, and print it; return the rate of the first row."""
-    values, start = vars(args) | {"gpus": gpus, "row": row}, time.perf_counter()
-    command = ["bench.render", *(f"--{name}={values[name]}" for name in PASSED)]
+    start, start_rank = time.perf_counter(), partial(run_row, "bench.render", args, row=row, gpus=gpus)
     with ThreadPoolExecutor(gpus) as threads:
-        ranks = (threads.submit(run, row, [*command, f"--rank={i}"], CUDA_VISIBLE_DEVICES=str(i)) for i in range(gpus))
-        outputs = [rank.result() for rank in list(ranks)]
-    if None in outputs:
+        outputs = list(threads.map(lambda rank: start_rank(rank=rank), range(gpus)))
+    if failed := [output for output in outputs if output.startswith("failed")]:
+        print(f"| {row} | {failed[0]} |", flush=True)
         return base
-    results = [json.loads(output.splitlines()[-1]) for output in outputs]
+    results = list(map(json.loads, outputs))
     rate, seconds = sum(result["rate"] for result in results), time.perf_counter() - start
     rest = f"{results[0]['batch']} | {results[0]['first_s']:.1f} | {seconds:.1f} | {results[0]['peak_gib']:.2f}"
     print(f"| {row}, {gpus} GPU | {rate:.3g} | {rate / (base or rate):.2f} x | {rest} |", flush=True)

@@ -20,22 +20,15 @@ def build(folder: Path) -> Path:
     lines = (STARTER / "model" / "tokenizer" / "merges.txt").read_text().splitlines()[1:]
     tokenizer = CLIPTokenizer(vocab=vocabulary, merges=[tuple(line.split()) for line in lines], model_max_length=77)
     with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
-        sizes = {"vocab_size": VOCABULARY, "hidden_size": 768, "intermediate_size": 3072, "projection_dim": 768}
-        layers = {"num_hidden_layers": 12, "num_attention_heads": 12}
-        ends = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
-        text = CLIPTextModel(CLIPTextConfig(**sizes, **layers, **ends, pad_token_id=tokenizer.pad_token_id))
+        sizes = {"hidden_size": 768, "intermediate_size": 3072, "projection_dim": 768, "num_attention_heads": 12}
+        ids = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
+        text = CLIPTextModel(CLIPTextConfig(vocab_size=VOCABULARY, **sizes, **ids))
         blocks = {"down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4}
         vae = AutoencoderKL(**blocks, block_out_channels=(128, 256, 512, 512), layers_per_block=2, sample_size=512)
         unet = UNet2DConditionModel(sample_size=64, cross_attention_dim=768, attention_head_dim=8)
     betas = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
-    StableDiffusionPipeline(
-        vae=vae.half(),
-        text_encoder=text,
-        tokenizer=tokenizer,
-        unet=unet.half(),
-        scheduler=PNDMScheduler(**betas, skip_prk_steps=True, set_alpha_to_one=False, steps_offset=1),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    ).save_pretrained(folder)
+    scheduler = PNDMScheduler(**betas, skip_prk_steps=True, set_alpha_to_one=False, steps_offset=1)
+    networks = {"vae": vae.half(), "text_encoder": text, "unet": unet.half()}
+    others = {"tokenizer": tokenizer, "scheduler": scheduler, "safety_checker": None, "feature_extractor": None}
+    StableDiffusionPipeline(**networks, **others, requires_safety_checker=False).save_pretrained(folder)
     return folder

@@ -1,17 +1,17 @@
 """Measure the built-in model on images and prompts of unseen seeds: python -m bench.starter [--device cpu].
 
 Prints the sizes of the weights, the PSNR of the VAE, the accuracy of the attribute classifier on drawings, and a table
-of how often renders show the attributes of their prompts, for several samplers, numbers of steps and guidance scales.
+of how often renders show the attributes of their prompts: --prompts in the first row, which --sampler, --steps and
+--guidance choose, and --table in rows of several samplers, numbers of steps and guidance scales.
 """
 
 import time
 from collections.abc import Iterator
 
-import numpy as np
 import torch
 from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, UniPCMultistepScheduler
 
-from bench.common import STARTER, machine, open_pipeline, parser
+from bench.common import STARTER, machine, open_pipeline, parse, to_tensor
 from starter import attribute_classifier
 from starter.captions import SCENE_PHRASES, STYLE_PHRASES, article
 from starter.labels import GROUPS, attribute_values
@@ -27,8 +27,7 @@ def unseen_images(count: int, device: str, batch: int = 25) -> Iterator[torch.Te
     """Yield batches of drawings, B x 3 x 128 x 128 in -1..1."""
     for start in range(0, count, batch):
         seeds = range(UNSEEN + start, UNSEEN + min(start + batch, count))
-        pixels = np.stack([np.asarray(render(sample_spec(seed))) for seed in seeds])
-        yield torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
+        yield to_tensor([render(sample_spec(seed)) for seed in seeds], device)
 
 
 @torch.no_grad()
@@ -48,20 +47,21 @@ def accuracy(predictions: list[dict], targets: list[dict], groups) -> dict[str, 
 
 def sample_prompt(spec: ImageSpec) -> tuple[str, dict[str, str]]:
     """Return a prompt that describes an image, and the attributes that it mentions."""
-    rng, creature, values = generator(spec.seed, 21), spec.creature, attribute_values(spec)
+    rng, creature = generator(spec.seed, 21), spec.creature
     wings = "no wings" if creature.wings == "no" else f"{creature.wing_colour} {creature.wings} wings"
     tail = "" if creature.tail == "plain" else f" and {article(f'{creature.tail} tail')}"
     text = article(f"{creature.body} {creature.kind} with {wings}{tail}")
     if spec.style != "cartoon":
         text = f"{rng.choice(STYLE_PHRASES[spec.style])} {text}"
-    omitted = {"tail": not tail, "wing_colour": creature.wings == "no"}
-    text = f"{text} {rng.choice(SCENE_PHRASES[spec.scene])}"
-    return text, {group: values[group] for group in PROMPT_GROUPS if not omitted.get(group)}
+    mentioned = {group: value for group, value in attribute_values(spec).items() if group in PROMPT_GROUPS}
+    for group in ["tail"] * (not tail) + ["wing_colour"] * (creature.wings == "no"):
+        del mentioned[group]
+    return f"{text} {rng.choice(SCENE_PHRASES[spec.scene])}", mentioned
 
 
-def follow_prompts(pipeline, classifier, count: int, settings: tuple[str, int, float]) -> tuple[dict, float]:
+def follow_prompts(pipeline, classifier, row: tuple[int, str, int, float]) -> tuple[dict, float]:
     """Render prompts; return the accuracy of the attributes that they mention, and the seconds per image."""
-    sampler, steps, guidance = settings
+    count, sampler, steps, guidance = row
     pipeline.scheduler = SAMPLERS[sampler].from_config(pipeline.scheduler.config)
     texts, targets = zip(*(sample_prompt(sample_spec(UNSEEN + i)) for i in range(count)), strict=True)
     options = {"num_inference_steps": steps, "guidance_scale": guidance, "output_type": "pt"}
@@ -74,15 +74,8 @@ def follow_prompts(pipeline, classifier, count: int, settings: tuple[str, int, f
 
 
 def main() -> None:
-    options = parser(__doc__)
-    options.add_argument("--prompts", type=int, default=500, help="prompts of the first row of the table; 0: no row")
-    options.add_argument("--table", type=int, default=60, help="prompts of every other row of the table; 0: no rows")
-    options.add_argument("--sampler", choices=SAMPLERS, default="ddim")
-    for name, default in (("--steps", 20), ("--vae-images", 500), ("--classifier-images", 2000)):
-        options.add_argument(name, type=int, default=default)
-    options.add_argument("--guidance", type=float, default=4.0)
-    options.add_argument("--device", default="cpu")
-    args = options.parse_args()
+    sizes = {"prompts": 500, "table": 60, "vae-images": 500, "classifier-images": 2000}
+    args = parse(__doc__, **sizes, sampler="ddim", steps=20, guidance=4.0, device="cpu")
     print(f"{machine()}, device {args.device}")
     files = sorted(STARTER.rglob("*.safetensors"))
     for path in files:
@@ -96,13 +89,12 @@ def main() -> None:
         print(f"classifier: {group:12} {share} unseen drawings")
     print(f"\n| prompts | sampler | steps | guidance | {' | '.join(PROMPT_GROUPS)} | s per image |")
     print("| --- | --- |" + " ---: |" * (len(PROMPT_GROUPS) + 3))
-    rows = [(args.prompts, (args.sampler, args.steps, args.guidance))]
-    rows += [(args.table, (sampler, steps, args.guidance)) for sampler in SAMPLERS for steps in (5, 10, 20, 40)]
-    rows += [(args.table, ("ddim", 20, guidance)) for guidance in (1.0, 2.0, 3.0, 6.0)]
-    for count, settings in filter(lambda row: row[0], rows):
-        shares, seconds = follow_prompts(pipeline, classifier, count, settings)
-        columns = [count, *settings, *shares.values(), f"{seconds:.3f}"]
-        print(f"| {' | '.join(map(str, columns))} |", flush=True)
+    rows = [(args.prompts, args.sampler, args.steps, args.guidance)]
+    rows += [(args.table, sampler, steps, args.guidance) for sampler in SAMPLERS for steps in (5, 10, 20, 40)]
+    rows += [(args.table, "ddim", 20, guidance) for guidance in (1.0, 2.0, 3.0, 6.0)]
+    for row in filter(lambda row: row[0], rows):
+        shares, seconds = follow_prompts(pipeline, classifier, row)
+        print(f"| {' | '.join(map(str, (*row, *shares.values())))} | {seconds:.3f} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -5,24 +5,27 @@ With s(x) the mean CLIP similarity of images x to the held-out images, `recovere
 / (s(training images) - s(initializer)) over the two prompts that name no scene. `of ceiling` is the same over all
 prompts, with drawings of the creature in the scene and style of each prompt instead of the training images. `signs` is
 the share of renders with the body, wing colour and tail of the creature, `scene` and `style` the share that follow the
-prompt, relative to the initializer token's.
+prompt, relative to the initializer token's. --images are renders per prompt, --jobs trainings side by side (with
+OMP_NUM_THREADS=1 on a CPU), --work a folder whose curated images are used again, --set params such as train.steps=300.
 """
 
 import json
 import statistics
 import tempfile
+import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image
-from transformers import CLIPModel, CLIPProcessor
 
-from bench.common import STARTER, machine, make_project, open_pipeline, parser, run_stage, summary, write_params
+from bench.common import STARTER, machine, make_project, open_pipeline, parse, run, to_tensor
 from stages.common.read_outs import read_image
 from stages.inversion.dataset import curated_images
+from stages.scoring.encoders import Clip
 from starter import attribute_classifier
 from starter.world.attributes import Creature, generator
 from starter.world.creatures import sample_pose
@@ -48,33 +51,22 @@ class Evaluator:
     """Compare renders with the held-out images by CLIP, and with a creature and the prompts by the classifier."""
 
     def __init__(self, device: str, creature: Creature, holdout: list[Image.Image]) -> None:
-        self.clip = CLIPModel.from_pretrained(STARTER / "clip", dtype=torch.float32).to(device)
-        self.processor = CLIPProcessor.from_pretrained(STARTER / "clip")
-        self.classifier = attribute_classifier.load().to(device)
-        self.creature, self.holdout = asdict(creature), self.embed(holdout)
+        self.clip = Clip(str(STARTER / "clip"), torch.device(device))
+        self.classifier, self.device = attribute_classifier.load().to(device), device
+        self.creature, self.holdout = asdict(creature), self.clip.images(holdout)
 
-    def pixels(self, images: list[Image.Image]) -> torch.Tensor:
-        """Convert images to B x 3 x 128 x 128 in -1..1, the input of both models."""
-        return self.processor(images=images, return_tensors="pt").pixel_values.to(self.clip.device)
-
-    @torch.no_grad()
-    def embed(self, images: list[Image.Image]) -> torch.Tensor:
-        """Return normalized CLIP image embeddings, B x D."""
-        pooled = self.clip.vision_model(pixel_values=self.pixels(images)).pooler_output
-        return torch.nn.functional.normalize(self.clip.visual_projection(pooled), dim=1)
-
-    def similarity(self, images: list[Image.Image]) -> torch.Tensor:
-        """Return the cosine similarity to the held-out images, by prompt for images of all prompts."""
-        return (self.embed(images) @ self.holdout.T).mean(1).view(-1, max(1, len(images) // len(PROMPTS))).mean(1).cpu()
+    def similarity(self, images: list[Image.Image]) -> np.ndarray:
+        """Return the mean cosine similarity of the images of every prompt to the held-out images."""
+        return (self.clip.images(images) @ self.holdout.T).reshape(len(PROMPTS), -1).mean(axis=1)
 
     def attributes(self, images: list[Image.Image]) -> dict[str, float]:
         """Return the shares of renders that show the creature's signs, and the scene and style of their prompts."""
-        count = len(images) // len(PROMPTS)
-        expected = [{"scene": s, "style": t} for s, t in PROMPTS.values() for _ in range(count)]
-        found = list(zip(self.classifier.predict(self.pixels(images)), expected, strict=True))
-        shares = {key: statistics.mean(seen[key] == prompt[key] for seen, prompt in found) for key in expected[0]}
-        signs = statistics.mean(all(seen[key] == self.creature[key] for key in SIGNS) for seen, _ in found)
-        return {"signs": signs} | shares
+        expected = [prompt for prompt in PROMPTS.values() for _ in range(len(images) // len(PROMPTS))]
+        found = self.classifier.predict(to_tensor(images, self.device))
+        shares = {"signs": statistics.mean(all(row[key] == self.creature[key] for key in SIGNS) for row in found)}
+        for i, key in enumerate(("scene", "style")):
+            shares[key] = statistics.mean(row[key] == e[i] for row, e in zip(found, expected, strict=True))
+        return shares
 
 
 def unnamed_creatures(count: int) -> list[str]:
@@ -97,16 +89,16 @@ def draw_ceiling(name: str, count: int) -> list[Image.Image]:
     return images
 
 
-def prepare(folder: Path, name: str, overrides: list[str], device: str) -> dict:
-    """Make a project whose class is the creature, and curate its images unless that is done; return the params."""
+def prepare(folder: Path, name: str, overrides: list[str], device: str) -> list[str]:
+    """Make a project whose class is the creature, and curate its images unless that is done; return its overrides."""
     source = [f"dataset.path={folder}/source", "dataset.source=folder", f"filter.class={name}"]
-    kind = f"concept.initializer_token={creature_of(name).kind}"
-    params = make_project(folder, [*source, kind, *overrides], device)
+    overrides = [*source, f"concept.initializer_token={creature_of(name).kind}", *overrides]
+    make_project(folder, overrides, device)
     if not (folder / "data/curated").exists():
         build(folder / "source", name)
         for stage in ("download", "filter", "curate"):
-            run_stage(folder, stage)
-    return params
+            run([f"stages.{stage}"], folder)
+    return overrides
 
 
 def render_prompts(pipeline, token: str, params: dict, count: int) -> list[Image.Image]:
@@ -117,38 +109,36 @@ def render_prompts(pipeline, token: str, params: dict, count: int) -> list[Image
     return pipeline(texts, generator=noise, **options).images
 
 
-def train(project: Path, params: dict, seed: int) -> tuple[Path, dict]:
+def train(project: Path, overrides: list[str], device: str, seed: int) -> tuple[Path, dict]:
     """Train with a seed in a folder of its own; return the embedding's file, and train.json with the seconds."""
-    folder = project / f"seed-{seed}"
-    (folder / "data").mkdir(parents=True, exist_ok=True)
-    for name in ("starter", "data/curated"):
-        (folder / name).unlink(missing_ok=True)
-        (folder / name).symlink_to(project / name)
-    write_params(folder, params | {"train": params["train"] | {"seed": seed}})
-    seconds = run_stage(folder, "train")
+    folder, start = project / f"seed-{seed}", time.perf_counter()
+    make_project(folder, [*overrides, f"train.seed={seed}"], device)
+    (folder / "data").mkdir(exist_ok=True)
+    (folder / "data/curated").unlink(missing_ok=True)
+    (folder / "data/curated").symlink_to(project / "data/curated")
+    run(["stages.train"], folder)
     result = json.loads((folder / "data/train.json").read_text())
-    return folder / "data/embedding/learned_embeds.safetensors", result | {"seconds": seconds}
+    return folder / "data/embedding/learned_embeds.safetensors", result | {"seconds": time.perf_counter() - start}
 
 
 def measure(project: Path, name: str, params: dict, runs: list[tuple[Path, dict]], args) -> list[dict]:
     """Render with the embedding of every run; print and return a row for each."""
-    pipeline = open_pipeline(args.device)
-    curated = curated_images(project / "data/curated")
+    pipeline, curated = open_pipeline(args.device), curated_images(project / "data/curated")
     holdout, training = ([read_image(file, "curate") for file in files] for files in (curated.holdout, curated.train))
     evaluator = Evaluator(args.device, creature_of(name), holdout)
     placeholder, initializer = (params["concept"][key] for key in ("placeholder_token", "initializer_token"))
     renders = render_prompts(pipeline, initializer, params["render"], args.images)
     base, followed = evaluator.similarity(renders), evaluator.attributes(renders)
-    real = evaluator.embed(training) @ evaluator.holdout.T
-    real, ceiling, rows = real.mean().cpu(), evaluator.similarity(draw_ceiling(name, 2 * args.images)), []
+    real, ceiling = evaluator.clip.images(training) @ evaluator.holdout.T, draw_ceiling(name, 2 * args.images)
+    real, ceiling, rows = real.mean(), evaluator.similarity(ceiling), []
     for seed, (file, trained) in enumerate(runs):
         if seed:
             pipeline.unload_textual_inversion(placeholder)
         pipeline.load_textual_inversion(file)
         renders = render_prompts(pipeline, placeholder, params["render"], args.images)
         found, shares = evaluator.similarity(renders), evaluator.attributes(renders)
-        row = {"recovered": float((found - base)[:PLAIN].mean() / (real - base[:PLAIN].mean()))}
-        row |= {"of ceiling": float((found - base).mean() / (ceiling - base).mean()), "signs": shares["signs"]}
+        row = {"recovered": (found - base)[:PLAIN].mean() / (real - base[:PLAIN].mean())}
+        row |= {"of ceiling": (found - base).mean() / (ceiling - base).mean(), "signs": shares["signs"]}
         row |= {key: shares[key] / followed[key] for key in ("scene", "style")} | trained
         rows.append(row)
         figures = ", ".join(f"{key} {row[key]:.3g}" for key in SHOWN)
@@ -158,26 +148,21 @@ def measure(project: Path, name: str, params: dict, runs: list[tuple[Path, dict]
 
 def main() -> None:
     """Train every creature with every seed, and print the measurements."""
-    options = parser(__doc__)
-    options.add_argument("--creatures", type=int, default=6)
-    options.add_argument("--seeds", type=int, default=8)
-    options.add_argument("--images", type=int, default=3, help="renders per prompt")
-    options.add_argument("--jobs", type=int, default=1, help="trainings side by side (OMP_NUM_THREADS=1 on a CPU)")
-    options.add_argument("--device", default="cpu")
-    options.add_argument("--work", type=Path, help="folder of the projects; curated images in it are used again")
-    options.add_argument("--set", nargs="*", default=[], help="params to override, such as train.steps=300")
-    args = options.parse_args()
+    args = parse(__doc__, creatures=6, seeds=8, images=3, jobs=1, device="cpu", work=None, set=[""])
+    args.set = [override for override in args.set if override]
     print(f"{machine()}, device {args.device}; {args.creatures} creatures x {args.seeds} seeds, {args.set}", flush=True)
     with tempfile.TemporaryDirectory() as temporary, ThreadPoolExecutor(args.jobs) as pool:
-        work, rows, pending = args.work or Path(temporary), [], []
+        work, rows, pending = Path(args.work or temporary).resolve(), [], []
         for name in unnamed_creatures(args.creatures):
-            params = prepare(work.resolve() / name, name, args.set, args.device)
-            runs = [pool.submit(train, work.resolve() / name, params, seed) for seed in range(args.seeds)]
-            pending.append((name, params, runs))
+            overrides = prepare(work / name, name, args.set, args.device)
+            runs = [pool.submit(train, work / name, overrides, args.device, seed) for seed in range(args.seeds)]
+            pending.append((name, make_project(work / name, overrides, args.device), runs))
         for name, params, runs in pending:
             rows += measure(work / name, name, params, [run.result() for run in runs], args)
     for key in SHOWN:
-        print(f"{key}: {summary([row[key] for row in rows])}")
+        values = [row[key] for row in rows]
+        middle = f"mean {statistics.mean(values):.4g}, median {statistics.median(values):.4g}"
+        print(f"{key}: {middle} ({min(values):.4g} to {max(values):.4g}, n={len(values)})")
     for limit in (0.9, 0.8):
         print(f"recovered at least {limit}: {sum(row['recovered'] >= limit for row in rows)} of {len(rows)}")
 

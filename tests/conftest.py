@@ -24,7 +24,14 @@ def fork_server() -> None:
     forkserver.ensure_running()
 
 
-LONGEST_FIRST = ("test_pipeline", "inversion/test_stage", "test_interrupts", "test_fused", "test_own_images")
+LONGEST_FIRST = (
+    "test_pipeline",
+    "inversion/test_stage",
+    "test_interrupts",
+    "test_loop",
+    "test_fused",
+    "test_own_images",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

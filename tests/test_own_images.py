@@ -92,10 +92,23 @@ def test_changed_source_is_noticed_and_downloaded_again(tmp_path: Path):
     assert "nothing outside of the project to compare" in watch(folder, ok=True)
 
 
-def test_make_run_compares_the_source_first():
-    recipe = (project.ROOT / "Makefile").read_text().partition("\nrun:")[2].splitlines()
-    assert recipe[1].strip() == "python -m stages.common.watch || dvc repro -s -f download"
-    assert recipe[2].strip() == "dvc repro"
+def test_make_compares_the_source_first():
+    recipes = (project.ROOT / "Makefile").read_text()
+    for target, command in {"run": "dvc repro", "dvc": "dvc $(ARGS)"}.items():
+        lines = recipes.partition(f"\n{target}:")[2].splitlines()
+        assert lines[1].strip() == "python -m stages.common.watch || dvc repro -s -f download"
+        assert lines[2].strip() == command
+
+
+def test_make_dvc_refuses_an_experiment_that_would_delete_images(downloaded: Path):
+    project.change(downloaded)
+    mine = downloaded / "data" / "raw" / "Mine.png"
+    shutil.copy(downloaded / "images" / "Critter" / "0.png", mine)
+    makefile = ["-f", str(project.ROOT / "Makefile"), "-o", ".venv/.set-up"]
+    printed = project.run(downloaded, "make", *makefile, "dvc", "ARGS=exp run -S curate.count=2", ok=False)
+    mine.unlink()  # it exists
+    assert "download did not write data/raw/Mine.png" in printed
+    assert "Reproducing experiment" not in printed
 
 
 def test_captions_beside_the_source_images_reach_the_curated_images(tmp_path: Path):

@@ -1,11 +1,13 @@
 """Write files and folders atomically, and fingerprint values and files."""
 
 import contextlib
+import errno
 import hashlib
 import io
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,28 +15,46 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from PIL import Image
 
+TEMPORARY = Path(".scratch/tmp")
 CHECKSUMS = "SHA256SUMS"
 
 
-def write_atomic(path: Path, content: bytes | str) -> None:
-    """Write `content` to `path`, or leave `path` as it was (temporary file beside it, fsync, rename).
+@contextlib.contextmanager
+def _temporary_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty folder from which one rename writes `path`: in TEMPORARY, so that a kill leaves nothing beside it.
 
-    A killed process leaves the temporary file; the next call for `path` replaces it.
+    If another file system is mounted at `path.parent`, the folder is beside `path`, and the next call replaces it.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
+    for folder in (TEMPORARY, path.parent):
+        folder.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(dir=TEMPORARY))
     try:
-        with temporary.open("wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        (path.parent / folder.name).rename(folder / "missing")  # Linux compares the mounts before it looks for the file
     except OSError as error:
-        # ENOSPC comes without a file name.
-        error.filename = error.filename or str(path)
-        raise
+        if error.errno == errno.EXDEV:
+            folder.rmdir()
+            folder = path.with_name(f".{path.name}.tmp")
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+    try:
+        yield folder
     finally:
-        temporary.unlink(missing_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def write_atomic(path: Path, content: bytes | str) -> None:
+    """Write `content` to `path`, or leave `path` as it was (temporary file, fsync, rename)."""
+    with _temporary_folder(path) as folder:
+        try:
+            with (folder / path.name).open("wb") as file:
+                file.write(content.encode() if isinstance(content, str) else content)
+                file.flush()
+                os.fsync(file.fileno())
+            (folder / path.name).replace(path)
+        except OSError as error:
+            # ENOSPC comes without a file name.
+            error.filename = error.filename or str(path)
+            raise
 
 
 def write_json(path: Path, value: object) -> None:
@@ -48,12 +68,9 @@ def folder_atomic(path: Path) -> Iterator[Path]:
 
     The old folder is renamed before it is deleted, so that at no time a half-deleted folder stands at `path`.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new, old = (path.with_name(f".{path.name}.{kind}") for kind in ("tmp", "old"))
-    for folder in (new, old):
-        shutil.rmtree(folder, ignore_errors=True)
-    new.mkdir()
-    try:
+    with _temporary_folder(path) as folder:
+        new, old = folder / "new", folder / "old"
+        new.mkdir()
         yield new
         if path.exists():
             path.replace(old)
@@ -63,9 +80,6 @@ def folder_atomic(path: Path) -> Iterator[Path]:
             if old.exists():
                 old.replace(path)
             raise
-    finally:
-        for folder in (new, old):
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def png_bytes(image: "Image.Image", **text: str) -> bytes:

@@ -1,13 +1,16 @@
-"""Allow one run of a stage at a time."""
+"""Allow one run of a stage at a time, and remove what killed stages left."""
 
 import contextlib
+import fcntl
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from stages import UserError
+from stages.common.files import TEMPORARY
 
 FOLDER = Path(".scratch")
 SECONDS = 5  # a stage that received a signal may need as long to finish its step
@@ -16,6 +19,8 @@ SECONDS = 5  # a stage that received a signal may need as long to finish its ste
 @contextlib.contextmanager
 def lock(stage: str) -> Iterator[None]:
     """Lock a stage of this project for this process; the kernel releases the lock when the process ends.
+
+    Temporary files that killed stages left are removed.
 
     Raises UserError with the process id of the holder if another run has it.
     """
@@ -30,6 +35,26 @@ def lock(stage: str) -> Iterator[None]:
         ) from None
     try:
         holder.write_text(str(os.getpid()))
-        yield
+        with _temporary_files():
+            yield
     finally:
         file.release()
+
+
+@contextlib.contextmanager
+def _temporary_files() -> Iterator[None]:
+    """Remove the temporary files of killed stages, unless another stage is running and may use them.
+
+    Every stage holds a shared lock on the folder while it runs; an exclusive lock means that no other stage does.
+    """
+    TEMPORARY.mkdir(parents=True, exist_ok=True)
+    handle = os.open(TEMPORARY, os.O_RDONLY)
+    try:
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for folder in TEMPORARY.iterdir():
+                shutil.rmtree(folder, ignore_errors=True)
+        fcntl.flock(handle, fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(handle)

@@ -1,17 +1,18 @@
-"""Report whether the dataset's folder or archive has changed since download read it: python -m stages.common.watch.
+"""Report what DVC does not see: python -m stages.common.watch. `make run` and `make dvc` call this first.
 
-DVC does not look outside of the project, so `make run` calls this before `dvc repro`. Only names, sizes and times are
-compared.
+The dataset's folder or archive may have changed since download read it; names, sizes and times are compared. And
+data/raw may have files that download did not write, which `dvc exp run` and `dvc exp apply` would delete.
 """
 
 from pathlib import Path
 
 from stages import UserError
-from stages.common.files import fingerprint, write_atomic
+from stages.common.files import fingerprint, unlisted_files, write_atomic
 from stages.common.params import load
 from stages.common.stage import stage
 
 RECORD = Path(".scratch/source")
+RAW = Path("data/raw")
 
 
 def listing(source: Path) -> str:
@@ -27,6 +28,8 @@ def record(listed: str) -> None:
 
 @stage
 def main() -> str:
+    if unlisted_files(RAW):
+        raise UserError(f"{RAW} has files that download did not write; download names them.")
     dataset = load("dataset").dataset
     source, recorded = Path(dataset.path or ""), RECORD.read_text() if RECORD.is_file() else ""
     if dataset.source not in ("folder", "archive") or not recorded.startswith(f"{source}\n") or not source.exists():

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -68,7 +69,7 @@ def test_interrupted_replacement_leaves_the_old_folder(tmp_path: Path, monkeypat
     replace = Path.replace
 
     def fail(self: Path, target: Path) -> Path:
-        if self.name.endswith(".tmp"):
+        if self.name == "new":
             raise OSError("no")
         return replace(self, target)
 
@@ -94,15 +95,42 @@ def test_lock_names_its_holder_and_ends_with_it(tmp_path: Path, monkeypatch: pyt
         assert Path(".scratch/train.pid").read_text() == str(os.getpid())
 
 
-def test_leftovers_of_a_killed_process_are_replaced(tmp_path: Path):
-    for name in (".out.tmp", ".out.old"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "a").write_text("cut")
-    (tmp_path / ".a.txt.tmp").write_text("cut")
-    with folder_atomic(tmp_path / "out") as folder:
-        (folder / "b").write_text("2")
-    write_atomic(tmp_path / "a.txt", "1")
-    assert sorted(path.name for path in tmp_path.rglob("*")) == ["a.txt", "b", "out"]
+WRITE = """
+import os, signal
+from pathlib import Path
+from stages.common.files import folder_atomic, write_atomic
+from stages.common.locks import lock
+os.fsync = lambda file: os.kill(os.getpid(), signal.SIGKILL)
+with lock("curate"), folder_atomic(Path("data/out")) as folder:
+    (folder / "a").write_text("cut")
+    write_atomic(Path("data/a.txt"), "cut")
+"""
+
+
+def test_kill_leaves_nothing_in_data_and_the_next_run_of_any_stage_removes_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    assert subprocess.run([sys.executable, "-c", WRITE], env=environment, check=False).returncode == -9
+    assert not list(Path("data").iterdir())
+    assert len(list(Path(".scratch/tmp").iterdir())) == 2
+    with locks.lock("train"):
+        assert list(Path(".scratch/tmp").iterdir()) == []
+        with folder_atomic(Path("data/out")), locks.lock("filter"):
+            assert len(list(Path(".scratch/tmp").iterdir())) == 1, "the files of a stage that runs beside it stay"
+
+
+def test_leftovers_on_another_file_system_are_replaced(tmp_path: Path):
+    """There, a rename from the project is not possible, so the temporary folder is beside the out."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as mounted:
+        for name in (".out.tmp", ".a.txt.tmp"):
+            (Path(mounted) / name).mkdir()
+        with folder_atomic(Path(mounted) / "out") as folder:
+            assert folder.is_relative_to(mounted)
+            (folder / "b").write_text("2")
+        write_atomic(Path(mounted) / "a.txt", "1")
+        assert sorted(path.name for path in Path(mounted).rglob("*")) == ["a.txt", "b", "out"]
 
 
 def test_unlisted_files_are_those_that_were_added_changed_or_linked(tmp_path: Path):

@@ -7,8 +7,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from stages import UserError
-from stages.images.sources.layout import class_of
-from stages.images.sources.names import safe
+from stages.images.sources.layout import class_of, safe
 from tests.images.conftest import fetched
 
 TAG = "-" + hashlib.sha256(b"2").hexdigest()[:8]

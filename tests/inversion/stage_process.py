@@ -92,12 +92,12 @@ def checkpoints(folder: Path) -> list[Path]:
 
 def wait_for_step(process: BaseProcess, folder: Path, step: int, saving: bool = False) -> None:
     """Wait for a checkpoint of `step` or later or, with `saving`, until such a checkpoint is being written."""
-    pattern = "*/.step-*.tmp" if saving else "*/step-*.safetensors"
+    pattern = f"{'tmp' if saving else 'train'}/*/step-*.safetensors"
     while process.is_alive():
-        for path in (folder / ".scratch" / "train").glob(pattern):
+        for path in (folder / ".scratch").glob(pattern):
             if int(path.name.split("step-")[1][:8]) >= step:
                 return
-        time.sleep(0 if saving else 0.001)
+        time.sleep(0 if saving else 0.003)
 
 
 def kill_at(folder: Path, step: int, saving: bool = False) -> None:

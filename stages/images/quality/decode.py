@@ -24,8 +24,7 @@ def decode(content: bytes, max_megapixels: float = float("inf")) -> tuple[Image.
     The frame is upright; RGBA if a pixel is transparent, else RGB, without bars. Raises UnreadableError for incomplete
     images.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings(action="ignore"):
         try:
             return _decode(content, max_megapixels)
         except UnreadableError:

@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 LINES = 32  # about so many evenly spaced rows and columns stand for all, also in a large photograph
 REACH = 12  # pixels over which an edge may rise
@@ -25,9 +26,7 @@ def sharpness(grey: np.ndarray) -> float:
     if min(grey.shape) <= REACH:
         return 0.0
     rise = np.concatenate([np.abs(lines[:, REACH:] - lines[:, :-REACH]).ravel() for lines in _lines(grey)])
-    windows = [
-        np.lib.stride_tricks.sliding_window_view(np.abs(np.diff(lines)), REACH, axis=1) for lines in _lines(grey)
-    ]
+    windows = (sliding_window_view(np.abs(np.diff(lines)), REACH, axis=1) for lines in _lines(grey))
     step = np.concatenate([window.max(axis=2).ravel() for window in windows])
     strong = rise >= max(24, 0.5 * rise.max())
     if not strong.any():

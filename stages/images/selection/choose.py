@@ -60,10 +60,8 @@ def _held_out(ranked: list[int], paths: list[Path], params: Curate) -> list[int]
             held_out.append(row)
         if len(held_out) == params.holdout:
             return held_out
-    raise UserError(
-        f"curate.holdout is {params.holdout}, but only {len(held_out)} usable images show no part of a training image, "
-        "mirrored or not; lower holdout, or add images."
-    )
+    found = f"only {len(held_out)} usable images show no part of a training image, mirrored or not"
+    raise UserError(f"curate.holdout is {params.holdout}, but {found}; lower holdout, or add images.")
 
 
 def _diverse(quality: np.ndarray, pool: np.ndarray, chosen: np.ndarray, diversity: float) -> list[int]:
@@ -97,16 +95,12 @@ def _check_overrides(manifest: pd.DataFrame, included: dict, excluded: dict, cou
         if not manifest["phash"][row]:
             raise UserError(f"curate.include matches {file}, which has no image ({reason}: {detail}); remove it.")
     if len(included) > count:
-        raise UserError(
-            f"curate.include matches {len(included)} images, more than curate.count ({count}); raise curate.count."
-        )
+        raise UserError(f"curate.include matches {len(included)} images, more than curate.count ({count}); raise it.")
 
 
 def _too_few(manifest: pd.DataFrame, usable: int, wanted: int, params: Curate) -> str:
     reasons = manifest["reason"][manifest["verdict"] == "reject"].value_counts().head(4)
     rejected = ", ".join(f"{count} {reason}" for reason, count in reasons.items()) or "none"
-    return (
-        f"curate needs {wanted} images (count {params.count} + holdout {params.holdout}, without the included), but "
-        f"{usable} of {len(manifest)} in the class are usable (rejected: {rejected}); lower count or holdout, relax "
-        "filter, or add images."
-    )
+    needed = f"curate needs {wanted} images (count {params.count} + holdout {params.holdout}, without the included)"
+    found = f"{usable} of {len(manifest)} in the class are usable (rejected: {rejected})"
+    return f"{needed}, but {found}; lower count or holdout, relax filter, or add images."

@@ -1,5 +1,8 @@
 """Read images of the other classes: a gallery in which the class must be recognized."""
 
+import contextlib
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -21,18 +24,12 @@ def read_gallery(raw: Path, class_name: str, count: int, side: int) -> dict[str,
         raise UserError(f"{raw} does not exist; run `dvc repro download`.")
     folders = sorted(path for path in raw.glob("[!.]*") if path.is_dir() and path.name != class_name) if count else []
     chosen = np.unique(np.linspace(0, len(folders) - 1, min(len(folders), MAX_CLASSES)).round().astype(int))
-    gallery = {folders[i].name: _read(folders[i], count, side) for i in chosen}
+    gallery = {folders[i].name: list(islice(_squares(folders[i], side), count)) for i in chosen}
     return {name: images for name, images in gallery.items() if images}
 
 
-def _read(folder: Path, count: int, side: int) -> list[Image.Image]:
-    images: list[Image.Image] = []
+def _squares(folder: Path, side: int) -> Iterator[Image.Image]:
     for path in sorted(path for path in folder.iterdir() if path.is_file()):
-        if len(images) == count:
-            break
-        try:
-            image, _ = decode(path.read_bytes(), MAX_MEGAPIXELS)
-        except UnreadableError:
-            continue
-        images.append(ImageOps.pad(flatten(image, WHITE), (side, side), Image.Resampling.LANCZOS, WHITE))
-    return images
+        with contextlib.suppress(UnreadableError):
+            image = flatten(decode(path.read_bytes(), MAX_MEGAPIXELS)[0], WHITE)
+            yield ImageOps.pad(image, (side, side), Image.Resampling.LANCZOS, WHITE)

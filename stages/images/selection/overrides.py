@@ -19,10 +19,8 @@ def match_overrides(patterns: list[str], files: list[str], hashes: list[str], ke
         if not rows:
             similar = difflib.get_close_matches(pattern, map(_name, files), n=1, cutoff=0.4)
             hint = f"; the most similar name is {similar[0]}" if similar else ""
-            raise UserError(
-                f"curate.{key}: {pattern!r} matches no image of the class{hint}; give a file name, the start of a "
-                "hash, or a glob."
-            )
+            advice = "give a file name, the start of a hash, or a glob"
+            raise UserError(f"curate.{key}: {pattern!r} matches no image of the class{hint}; {advice}.")
         for row in rows:
             matches.setdefault(row, pattern)
     return matches

@@ -1,28 +1,25 @@
-"""Arrange images in one folder per class, each content once."""
+"""Arrange images in one folder per class, each content once, under names that are safe on every file system."""
 
 import hashlib
 import os
 import shutil
 import stat
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
+from pathvalidate import sanitize_filename
+
 from stages import UserError
 from stages.common.files import sha256, unlisted_files
-from stages.images.sources.names import key, safe
 
 # Folders with these names do not say what an image shows.
 SPLITS = {"train", "training", "test", "testing", "val", "valid", "validation", "eval", "dev", "holdout"}
 WRAPPERS = {"data", "dataset", "datasets", "images", "image", "imgs", "img", "pictures", "photos", "raw"}
 SYSTEM = {"thumbs.db", "desktop.ini", "ehthumbs.db", "__macosx", ".ds_store", ".git"}
 IMAGES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".avif", ".mpo"}
-
-
-ADVICE = (
-    "Move your images to a folder outside of data/, such as images/<Class>, and set dataset to {source: folder, "
-    "path: images}."
-)
+ADVICE = "Move your images out of data/, such as to images/<Class>, and set dataset to {source: folder, path: images}."
 
 
 def check_paths(raw: Path, source: Path | None) -> None:
@@ -46,15 +43,13 @@ def arrange(files: Iterable[tuple[PurePosixPath, Path]], raw: Path, name: str, m
     size, captioned, digest = 0, 0, hashlib.sha256()
     files = list(files)
     texts = {name: path for name, path in files if name.suffix == ".txt" and stat.S_ISREG(path.lstat().st_mode)}
-    images = [relative for relative, _ in files if relative.suffix.lower() in IMAGES]
-    captions = {image: texts[text] for image in images if (text := image.with_suffix(".txt")) in texts}
+    images = {relative: relative.with_suffix(".txt") for relative, _ in files if relative.suffix.lower() in IMAGES}
+    captions = {relative: texts[text] for relative, text in images.items() if text in texts}
     used = set(captions.values())
-    for relative, path in files:
-        if path in used:
-            continue
+    for relative, path in (pair for pair in files if pair[1] not in used):
         class_name, reason, content = class_of(relative, name), _reason(path, relative), ""
         try:
-            content = content if reason else sha256(path)
+            content = "" if reason else sha256(path)
         except OSError:
             reason = "cannot be read"
         if (class_name, content) in contents:
@@ -63,7 +58,7 @@ def arrange(files: Iterable[tuple[PurePosixPath, Path]], raw: Path, name: str, m
             left_out[reason] += 1
             continue
         target = PurePosixPath(class_name, safe(relative.name))
-        while not taken.isdisjoint(names := (key(target), key(f"{target}.txt"))):
+        while not taken.isdisjoint(names := (_key(target), _key(f"{target}.txt"))):
             target = target.with_stem(f"{target.stem}-{content[:8]}")
         contents.add((class_name, content))
         taken.update(names)
@@ -108,3 +103,16 @@ def _reason(path: Path, relative: PurePosixPath) -> str | None:
         return "system file"
     is_stray = len(relative.parts) == 1 and relative.suffix.lower() not in IMAGES
     return "beside the class folders, no image" if is_stray else None
+
+
+def safe(name: str) -> str:
+    """Return a part of a path without what a file system, a shell or a terminal misreads: 1 to 120 bytes, printable."""
+    name = "".join(c if c.isprintable() else "_" for c in unicodedata.normalize("NFC", name))
+    name = (name.encode()[:90] + name.encode()[90:][-30:]).decode(errors="ignore").lstrip(" .-").rstrip(" .")
+    options = {"platform": "universal", "fs_encoding": "utf-8", "reserved_name_handler": lambda _: "_"}
+    return sanitize_filename(name, "_", **options) or "_"
+
+
+def _key(name: object) -> str:
+    """Return a string that is equal for names that some file system does not distinguish (case, composition)."""
+    return unicodedata.normalize("NFKC", str(name)).casefold()

@@ -11,9 +11,7 @@ class Kaggle(Section):
     """A dataset on Kaggle; credentials come from the environment or Kaggle's own files, never from here."""
 
     dataset: Line = Field(pattern=r"^[\w-]+/[\w.-]+$", description="owner/slug, the end of the dataset's address.")
-    version: PositiveInt | None = Field(
-        None, lt=2**31, description="Version to take; null: the newest, which the receipt records."
-    )
+    version: PositiveInt | None = Field(None, lt=2**31, description="Version; null: the newest (see the receipt).")
 
 
 class Dataset(Section):
@@ -25,9 +23,7 @@ class Dataset(Section):
     path: Line | None = Field(None, description="A folder of class folders, a folder of images, or a zip or tar file.")
     kaggle: Kaggle | None = Field(None, description="For source kaggle.")
     max_gib: float = Field(20.0, gt=0, le=2**20, description="Most that an archive may unpack to, in GiB.")
-    max_ratio: float = Field(
-        100.0, gt=1, le=10**6, description="Most that an archive may unpack to, in times its size."
-    )
+    max_ratio: float = Field(100.0, gt=1, le=10**6, description="Most that an archive may grow by, in times its size.")
     max_files: PositiveInt = Field(1_000_000, le=10**8, description="Most files that an archive may hold.")
 
     @model_validator(mode="after")
