@@ -1,9 +1,10 @@
-"""Images a second of the render stage beside diffusers' pipeline, on Stable Diffusion 1.5's shape.
+"""Images a second of the render stage beside diffusers' pipeline, on the shape of a model.
 
 python -m bench.render [--gpus 2]: the prompts of presets/charizard-sd15.yaml with the placeholder and the initializer
 token. Every row is a process of its own; with --gpus, processes share the images of the last row. The rate leaves out
-the first batch, which compiles and captures; "run s" is the whole process. The last lines compare pixels. --model
-replaces the random weights; --row, --rank and --folder are for those processes.
+the first batch, which compiles and captures; "run s" is the whole process. The last lines compare pixels. --shape is
+one of bench.shapes, --model a folder instead of random weights, --side in pixels (0: the shape's own). --row, --rank
+and --folder are for those processes.
 """
 
 import argparse
@@ -17,10 +18,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import DiffusionPipeline
 from safetensors.torch import save_file
 
-from bench import sd15
+from bench import shapes
 from bench.common import ROOT, machine, parse, run_row
 from stages.common.files import png_bytes
 from stages.common.params import read
@@ -29,6 +30,7 @@ from stages.models.device import configure_torch
 from stages.models.noise import normal
 from stages.models.params import Concept, Model
 from stages.rendering.jobs import Job, RenderInputs
+from stages.rendering.load_embedding import load_embedding
 from stages.rendering.params import Render
 from stages.rendering.sampling import ImageSampler
 
@@ -44,17 +46,25 @@ ROWS = {  # the batch of diffusers' pipeline, or `runtime` of ours
 
 
 def main() -> None:
-    setting = {"gpus": 1, "images": 48, "steps": 50, "side": 512, "row": None, "rank": 0, "folder": None}
-    args = parse(__doc__, model=None, rows=list(ROWS), **setting)
+    setting = {"gpus": 1, "images": 48, "steps": 50, "side": 0, "row": None, "rank": 0, "folder": None}
+    args = parse(__doc__, shape="sd15", model=None, rows=list(ROWS), **setting)
+    args.side = args.side or shapes.SIDES[args.shape]
     if args.row:
         print(json.dumps(measure(args, Path(args.folder), args.rank)))
         return
-    print(f"{machine()}; {args.side} px, {args.steps} steps, {args.images} images")
+    print(f"{machine()}; {args.shape}, {args.side} px, {args.steps} steps, {args.images} images")
     print("\n| renderer | images/s | to the first | batch | first batch s | run s | peak GiB |\n" + "|---" * 7 + "|")
     with tempfile.TemporaryDirectory() as folder:
-        args.folder, args.model, base = folder, Path(args.model or sd15.build(Path(folder, "model"))).resolve(), None
-        width = json.loads((args.model / "text_encoder/config.json").read_text())["hidden_size"]
-        save_file({"<new>": 0.02 * torch.randn(1, width)}, Path(folder, "embedding.safetensors"))
+        args.folder, base = folder, None
+        args.model = Path(args.model or shapes.build(args.shape, Path(folder, "model"))).resolve()
+        tables = (
+            {"<new>": "text_encoder"}
+            if args.shape == "sd15"
+            else {"clip_l": "text_encoder", "clip_g": "text_encoder_2"}
+        )
+        sizes = {name: json.loads((args.model / part / "config.json").read_text()) for name, part in tables.items()}
+        vectors = {name: 0.02 * torch.randn(1, config["hidden_size"]) for name, config in sizes.items()}
+        save_file(vectors, Path(folder, "embedding.safetensors"))
         for row, gpus in [*((row, 1) for row in args.rows), *[("ours", args.gpus)] * (args.gpus > 1)]:
             base = report(args, row, gpus, base)
         compare(Path(folder))
@@ -104,10 +114,11 @@ def measure(args: argparse.Namespace, folder: Path, rank: int) -> dict:
 def pipeline(inputs: RenderInputs, jobs: list[Job], size: int, device: torch.device) -> Iterator[list[tuple]]:
     """Yield batches of diffusers' pipeline, called as in its documentation, from the same noise."""
     dtype, render = torch.float16 if device.type == "cuda" else torch.float32, inputs.render
-    model = StableDiffusionPipeline.from_pretrained(inputs.model.base, torch_dtype=dtype).to(device)
-    model.load_textual_inversion(str(inputs.embedding), token="<new>")
+    model = DiffusionPipeline.from_pretrained(inputs.model.base, dtype=dtype).to(device)
+    load_embedding(model, inputs.embedding, "<new>")
     model.set_progress_bar_config(disable=True)
-    shape = (model.unet.config.in_channels, *(side // model.vae_scale_factor for side in (render.height, render.width)))
+    denoiser = getattr(model, "unet", None) or model.transformer
+    shape = (denoiser.config.in_channels, *(side // model.vae_scale_factor for side in (render.height, render.width)))
     for batch in (jobs[i : i + size] for i in range(0, len(jobs), size)):
         noise = torch.from_numpy(np.stack([normal(job.seed, "render", 0, 0, shape) for job in batch]))
         options = {"num_inference_steps": render.steps, "guidance_scale": render.guidance_scale}

@@ -1,8 +1,8 @@
-"""Time and memory of a training step beside diffusers' textual_inversion.py, on Stable Diffusion 1.5's shape.
+"""Time and memory of a training step beside diffusers' textual_inversion.py, on the shape of a model.
 
 python -m bench.train [--reference textual_inversion.py]: every row is a process of its own, with an effective batch of
-4; medians past the first four steps. --model replaces the random weights, --side is in pixels, and --row and --folder
-are for those processes.
+4; medians past the first four steps. --shape is one of bench.shapes, --model a folder instead of random weights, --t5
+that of `model` in params.yaml, --side in pixels (0: the shape's own). --row and --folder are for those processes.
 """
 
 import argparse
@@ -24,7 +24,7 @@ import torch
 from accelerate import Accelerator
 from PIL import Image, ImageOps
 
-from bench import sd15
+from bench import shapes
 from bench.common import machine, parse, run_row
 from stages.common.runtime import Runtime
 from stages.inversion.dataset import curated_images
@@ -47,20 +47,22 @@ VARIANTS = {  # the batch of diffusers' script, or `runtime` of ours
     "compile: regional": {"compile": "regional"},
     "compile: full": {"compile": "full"},
     "memory_gib: 4": {"memory_gib": 4},
+    "memory_gib: 8": {"memory_gib": 8},
 }
 
 
 def main() -> None:
-    setting = {"precision": "fp16", "side": 512, "steps": 40, "row": None, "folder": None}
-    args = parse(__doc__, reference=None, model=None, variants=list(VARIANTS)[:8], **setting)
+    setting = {"precision": "fp16", "side": 0, "steps": 40, "t5": "train", "row": None, "folder": None}
+    args = parse(__doc__, shape="sd15", reference=None, model=None, variants=list(VARIANTS)[:8], **setting)
+    args.side = args.side or shapes.SIDES[args.shape]
     if args.row:
         print((measure_script if "reference" in args.row else measure)(args))
         return
-    print(f"{machine()}; {args.precision}, {args.side} px, batch 4, {args.steps} steps")
+    print(f"{machine()}; {args.shape}, {args.precision}, {args.side} px, batch 4, {args.steps} steps")
     print("\n| trainer | ms a step | 90th percentile | peak GiB | run s | note |\n|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as args.folder:
         draw_images(Path(args.folder, "data/curated"), args.side)
-        args.model = Path(args.model or sd15.build(Path(args.folder, "model"))).resolve()
+        args.model = Path(args.model or shapes.build(args.shape, Path(args.folder, "model"))).resolve()
         for variant in args.variants:
             if args.reference or "reference" not in variant:
                 print(f"| {variant} | {run_row('bench.train', args, row=variant)} |", flush=True)
@@ -114,7 +116,7 @@ def measure(args: argparse.Namespace) -> str:
     device, concept = configure_torch(runtime), Concept(placeholder_token="<new>", initializer_token="dragon")
     intervals = {"validation_every": args.steps, "validation_timesteps": 2, "snapshot_every": 0}
     recipe = Train(steps=args.steps, learning_rate=5e-3, mixed_precision=args.precision, **intervals)
-    backbone = open_backbone(Model(base=str(args.model)), concept, device, DTYPES[args.precision])
+    backbone = open_backbone(Model(base=str(args.model), t5=args.t5), concept, device, DTYPES[args.precision])
     warnings, times = apply_kernels(backbone, runtime, args.steps), []
     callbacks = SimpleNamespace(**dict.fromkeys(("save_if_due", "stop_requested", "flush"), lambda *_: False))
     callbacks.log = lambda step, **values: times.append(time.perf_counter()) if "loss" in values else None

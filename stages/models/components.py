@@ -15,7 +15,6 @@ from diffusers import (
     UNet2DConditionModel,
 )
 from torch.func import functional_call
-from torch.nn import functional as F
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer, T5EncoderModel, T5Tokenizer
 
 from stages import UserError
@@ -128,10 +127,11 @@ def _check_tokenizer(components: SimpleNamespace, part: str) -> None:
 
 
 def _check_shapes(components: SimpleNamespace) -> None:
-    """Call the models without their weights, which costs little, and compare the shapes of what they pass on."""
+    """Call the denoiser and the VAE without their weights, which costs little, and compare shapes."""
     config = components.vae.config
-    if not isinstance(config.scaling_factor, float | int) or config.scaling_factor <= 0:
-        raise ValueError(f"scaling_factor of the vae is {config.scaling_factor}")
+    factor, shift = config.scaling_factor, config.shift_factor
+    if not isinstance(factor, float | int) or factor <= 0 or not isinstance(shift, float | int | None):
+        raise ValueError(f"scaling_factor of the vae is {factor}, and shift_factor {shift}")
     denoiser = getattr(components, "unet", None) or components.transformer
     with torch.device("meta"):
         image = torch.zeros(1, 3, SIDE, SIDE)
@@ -152,28 +152,21 @@ def _without_weights(model: torch.nn.Module) -> partial:
 
 def _denoiser_inputs(components: SimpleNamespace) -> dict[str, object]:
     """Return what the denoiser is called with besides latents; all tensors are on the device `meta`."""
-    encoders = [
-        getattr(components, name)
-        for name in ("text_encoder", "text_encoder_2", "text_encoder_3")
-        if getattr(components, name, None)
-    ]
-    ids = torch.zeros(1, components.tokenizer.model_max_length, dtype=torch.long)
-    first, *others = [_without_weights(encoder)(ids, {"output_hidden_states": True}) for encoder in encoders[:2]]
-    timestep = torch.zeros(1)
+    clips = [getattr(components, name) for name in ("text_encoder", "text_encoder_2") if hasattr(components, name)]
+    width = sum(encoder.config.hidden_size for encoder in clips)
     if hasattr(components, "transformer"):
-        clip = torch.cat([first.hidden_states[-2], others[0].hidden_states[-2]], -1)
-        width = encoders[2].config.d_model if len(encoders) > 2 else components.transformer.config.joint_attention_dim
-        if width < clip.shape[-1]:
-            raise ValueError(f"its prompt embeddings have width {width}, and those of CLIP {clip.shape[-1]}")
-        return {
-            "timestep": timestep,
-            "encoder_hidden_states": F.pad(clip, (0, width - clip.shape[-1])),
-            "pooled_projections": torch.cat([first.text_embeds, others[0].text_embeds], -1),
-        }
-    if not others:
-        return {"timestep": timestep, "encoder_hidden_states": first.last_hidden_state}
-    return {
-        "timestep": timestep,
-        "encoder_hidden_states": torch.cat([first.hidden_states[-2], others[0].hidden_states[-2]], -1),
-        "added_cond_kwargs": {"text_embeds": others[0].text_embeds, "time_ids": torch.zeros(1, 6)},
+        t5, clip_width = components.text_encoder_3, width
+        width = t5.config.d_model if t5 else components.transformer.config.joint_attention_dim
+        if width < clip_width:
+            raise ValueError(f"its prompt embeddings have width {width}, and those of CLIP {clip_width}")
+    inputs = {
+        "timestep": torch.zeros(1),
+        "encoder_hidden_states": torch.zeros(1, components.tokenizer.model_max_length, width),
     }
+    if hasattr(components, "transformer"):
+        pooled = torch.zeros(1, sum(encoder.config.projection_dim for encoder in clips))
+        return inputs | {"pooled_projections": pooled}
+    if len(clips) == 1:
+        return inputs
+    pooled = torch.zeros(1, clips[1].config.projection_dim)
+    return inputs | {"added_cond_kwargs": {"text_embeds": pooled, "time_ids": torch.zeros(1, 6)}}
