@@ -58,7 +58,8 @@ def _sdxl() -> dict[str, object]:
         projection_class_embeddings_input_dim=2816,
     )
     return {
-        **{"tokenizer": _tokenizer(), "tokenizer_2": _tokenizer("!")},
+        "tokenizer": _tokenizer(),
+        "tokenizer_2": _tokenizer("!"),
         "text_encoder": CLIPTextModel(_clip()),
         "text_encoder_2": CLIPTextModelWithProjection(_clip(**BIG_G, hidden_act="gelu")),
         "vae": _vae(1024, scaling_factor=0.13025, force_upcast=True),
@@ -79,7 +80,8 @@ def _sd35(name: str) -> dict[str, object]:
     )  # fmt: skip
     letters = [(c, 0.0) for c in ["<pad>", "</s>", "<unk>", "\u2581", *"abcdefghijklmnopqrstuvwxyz"]]
     parts = {
-        **{"tokenizer": _tokenizer(), "tokenizer_2": _tokenizer("!")},
+        "tokenizer": _tokenizer(),
+        "tokenizer_2": _tokenizer("!"),
         "tokenizer_3": T5Tokenizer(vocab=letters, extra_ids=0, model_max_length=512),
         "text_encoder": CLIPTextModelWithProjection(_clip()),
         "text_encoder_2": CLIPTextModelWithProjection(_clip(**BIG_G, hidden_act="gelu")),
