@@ -124,7 +124,8 @@ def train(project: Path, overrides: list[str], device: str, seed: int) -> tuple[
 def measure(project: Path, name: str, params: dict, runs: list[tuple[Path, dict]], args) -> list[dict]:
     """Render with the embedding of every run; print and return a row for each."""
     pipeline, curated = open_pipeline(args.device), curated_images(project / "data/curated")
-    holdout, training = ([read_image(file, "curate") for file in files] for files in (curated.holdout, curated.train))
+    parts = (curated.holdout, curated.train)
+    holdout, training = ([read_image(image.file, "curate") for image in part] for part in parts)
     evaluator = Evaluator(args.device, creature_of(name), holdout)
     placeholder, initializer = (params["concept"][key] for key in ("placeholder_token", "initializer_token"))
     renders = render_prompts(pipeline, initializer, params["render"], args.images)
