@@ -1,0 +1,118 @@
+"""What differs between the families of models: the encoding of prompts, the call of the denoiser, the scale of latents.
+
+The arithmetic is that of diffusers' pipelines. Legend: B batch, L tokens of a prompt, D width, c h w latent.
+"""
+
+import torch
+from diffusers import DiffusionPipeline, StableDiffusion3Pipeline, StableDiffusionPipeline, StableDiffusionXLPipeline
+from torch.nn import functional as F
+from transformers import PreTrainedTokenizerBase
+
+from stages.models.components import T5_LENGTH
+from stages.models.cuda_graph import Tensors
+
+
+class StableDiffusion:
+    """Stable Diffusion 1.x and 2.x. An encoded prompt is its embeddings (L D)."""
+
+    denoiser = "unet"
+    zeros_for_empty = False  # whether the tensors of an empty negative prompt are zeros
+    has_t5 = False
+
+    def __init__(self, pipeline: DiffusionPipeline, size: tuple[int, int]) -> None:
+        """Take a pipeline, and the width and height of its images in pixels."""
+        self.pipeline, self.size = pipeline, size
+
+    def tokenizers(self) -> list[PreTrainedTokenizerBase]:
+        """Return the tokenizers of CLIP. They have the same tokens, but may fill up prompts differently."""
+        return [self.pipeline.tokenizer]
+
+    def encoders(self) -> list[torch.nn.Module]:
+        """Return the text encoders that the model has."""
+        names = ("text_encoder", "text_encoder_2", "text_encoder_3")
+        return [encoder for name in names if (encoder := getattr(self.pipeline, name, None))]
+
+    def encode(self, ids: list[torch.Tensor], text: str) -> Tensors:
+        """Encode a prompt to tensors without a batch axis, from its ids (1 L) for each CLIP and its text for T5."""
+        return (self.pipeline.text_encoder(ids[0])[0][0],)
+
+    def predict(self, denoiser: torch.nn.Module, latents: torch.Tensor, timesteps: torch.Tensor, *prompt: torch.Tensor):
+        """Return the denoiser's prediction (B c h w), in a tuple."""
+        return denoiser(latents, timesteps, *prompt, return_dict=False)
+
+    def unscale(self, latents: torch.Tensor) -> torch.Tensor:
+        """Return latents (B c h w) on the scale of the VAE."""
+        return latents / self.pipeline.vae.config.scaling_factor
+
+
+class StableDiffusionXL(StableDiffusion):
+    """Stable Diffusion XL. An encoded prompt is its embeddings (L D) and the pooled ones of the second encoder (D)."""
+
+    def __init__(self, pipeline: DiffusionPipeline, size: tuple[int, int]) -> None:
+        super().__init__(pipeline, size)
+        self.zeros_for_empty = pipeline.config.force_zeros_for_empty_prompt
+        width, height = size
+        # The original size, the top left corner of the crop, and the target size, as in an image that is not cropped.
+        self._time_ids = torch.tensor([[height, width, 0, 0, height, width]])
+
+    def tokenizers(self) -> list[PreTrainedTokenizerBase]:
+        return [self.pipeline.tokenizer, self.pipeline.tokenizer_2]
+
+    def encode(self, ids: list[torch.Tensor], text: str) -> Tensors:
+        embeds, pooled = _encode_clip(self.encoders(), ids)
+        return embeds, pooled[-1]
+
+    def predict(self, denoiser: torch.nn.Module, latents: torch.Tensor, timesteps: torch.Tensor, *prompt: torch.Tensor):
+        embeds, pooled = prompt
+        self._time_ids = self._time_ids.to(pooled)
+        added = {"text_embeds": pooled, "time_ids": self._time_ids.expand(len(latents), -1)}
+        return denoiser(latents, timesteps, embeds, added_cond_kwargs=added, return_dict=False)
+
+    def unscale(self, latents: torch.Tensor) -> torch.Tensor:
+        config = self.pipeline.vae.config
+        if config.latents_mean is None or config.latents_std is None:
+            return super().unscale(latents)
+        mean, std = (torch.tensor(v).view(1, -1, 1, 1).to(latents) for v in (config.latents_mean, config.latents_std))
+        return latents * std / config.scaling_factor + mean
+
+
+class StableDiffusion3(StableDiffusion):
+    """Stable Diffusion 3 and 3.5. An encoded prompt is its embeddings (L D), those of T5 last, and the pooled ones."""
+
+    denoiser = "transformer"
+    has_t5 = True
+
+    def tokenizers(self) -> list[PreTrainedTokenizerBase]:
+        return [self.pipeline.tokenizer, self.pipeline.tokenizer_2]
+
+    def encode(self, ids: list[torch.Tensor], text: str) -> Tensors:
+        embeds, pooled = _encode_clip(self.encoders()[:2], ids)
+        t5 = self._encode_t5(text).to(embeds)
+        return torch.cat([F.pad(embeds, (0, t5.shape[1] - embeds.shape[1])), t5]), torch.cat(pooled)
+
+    def _encode_t5(self, text: str) -> torch.Tensor:
+        tokenizer, encoder = self.pipeline.tokenizer_3, self.pipeline.text_encoder_3
+        if encoder is None:
+            return torch.zeros(T5_LENGTH, self.pipeline.transformer.config.joint_attention_dim)
+        options = {"padding": "max_length", "max_length": T5_LENGTH, "truncation": True, "return_tensors": "pt"}
+        return encoder(tokenizer(text, **options).input_ids.to(encoder.device))[0][0]
+
+    def predict(self, denoiser: torch.nn.Module, latents: torch.Tensor, timesteps: torch.Tensor, *prompt: torch.Tensor):
+        embeds, pooled = prompt
+        return denoiser(latents, embeds, pooled, timesteps, return_dict=False)
+
+    def unscale(self, latents: torch.Tensor) -> torch.Tensor:
+        return super().unscale(latents) + self.pipeline.vae.config.shift_factor
+
+
+FAMILIES = {
+    StableDiffusionPipeline: StableDiffusion,
+    StableDiffusionXLPipeline: StableDiffusionXL,
+    StableDiffusion3Pipeline: StableDiffusion3,
+}
+
+
+def _encode_clip(encoders: list[torch.nn.Module], ids: list[torch.Tensor]) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """Return the states of the layer before the last (L D) of all encoders side by side, and each pooled output (D)."""
+    outputs = [encoder(i, output_hidden_states=True) for encoder, i in zip(encoders, ids, strict=True)]
+    return torch.cat([output.hidden_states[-2][0] for output in outputs], -1), [output[0][0] for output in outputs]

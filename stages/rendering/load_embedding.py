@@ -1,0 +1,85 @@
+"""Load an embedding into a pipeline of diffusers: into every text encoder, also of Stable Diffusion 3.
+
+diffusers itself loads the vectors of one text encoder at a time, and has no loader for Stable Diffusion 3.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from diffusers import DiffusionPipeline
+from diffusers.loaders import TextualInversionLoaderMixin
+
+from stages import UserError
+from stages.common.read_outs import read_embedding
+from stages.models.embedding import placeholder_tokens
+
+# The numbers of a pipeline's text encoders by the table of token embeddings that an embedding file has for each.
+ENCODERS = {"clip": "", "clip_l": "", "clip_g": "_2", "t5xxl": "_3"}
+
+
+@dataclass(frozen=True)
+class LoadedEmbedding:
+    """An embedding in a pipeline: its placeholder token and the tokens of its vectors.
+
+    `t5_text` is what T5 reads for the token if the embedding has no vectors for T5: the initializer token.
+    """
+
+    placeholder: str
+    tokens: tuple[str, ...]
+    t5_text: str | None
+
+    def prompts(self, text: str) -> dict[str, str]:
+        """Return the prompts of a call of StableDiffusion3Pipeline, which does not expand the placeholder itself."""
+        expanded = text.replace(self.placeholder, " ".join(self.tokens))
+        return {"prompt": expanded, "prompt_3": expanded if self.t5_text is None else self.for_t5(text)}
+
+    def for_t5(self, text: str) -> str:
+        """Return what T5 reads of a text."""
+        return text if self.t5_text is None else text.replace(self.placeholder, self.t5_text)
+
+
+def load_embedding(pipeline: DiffusionPipeline, file: Path | str, token: str) -> LoadedEmbedding:
+    """Add `token` and the vectors in a learned_embeds.safetensors to all tokenizers and text encoders of a pipeline.
+
+    Raises UserError if the token is known, or if the embedding is of another family of models.
+    """
+    tables, metadata = read_embedding(Path(file))
+    tokens = placeholder_tokens(token, len(next(iter(tables.values()))))
+    parts = {
+        name: [getattr(pipeline, part + ENCODERS[name], None) for part in ("tokenizer", "text_encoder")]
+        for name in tables
+    }
+    if ("clip" in tables) == hasattr(pipeline, "text_encoder_2"):
+        raise _misfit(file, f"it has the tensors {', '.join(tables)}")
+    for name, (tokenizer, encoder) in parts.items():
+        width, own = tables[name].shape[1], encoder and encoder.get_input_embeddings().embedding_dim
+        if encoder and width != own:
+            raise _misfit(file, f"its vectors have {width} numbers, and those of the text encoder {own}")
+        if tokenizer and not tokenizer.get_vocab().keys().isdisjoint(tokens):
+            raise UserError(f"`concept.placeholder_token` {token} is a token of this model; choose another.")
+    for name, (tokenizer, encoder) in parts.items():
+        if encoder:
+            _add(tokenizer, encoder, tokens, torch.from_numpy(tables[name]))
+    return LoadedEmbedding(token, tuple(tokens), None if "t5xxl" in tables else metadata.get("initializer", ""))
+
+
+def expand(text: str, tokenizer: object) -> str:
+    """Return a text with all tokens of the vectors of every placeholder in it."""
+    return TextualInversionLoaderMixin().maybe_convert_prompt(text, tokenizer)
+
+
+def _misfit(file: Path | str, reason: str) -> UserError:
+    return UserError(f"{file} does not fit this model ({reason}); run `dvc repro train` with this `model.base`.")
+
+
+def _add(tokenizer: object, encoder: torch.nn.Module, tokens: list[str], vectors: torch.Tensor) -> None:
+    tokenizer.add_tokens(tokens)
+    encoder.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    table = encoder.get_input_embeddings().weight.data
+    table[tokenizer.convert_tokens_to_ids(tokens)] = vectors.to(table)
+    for module in encoder.modules():
+        # The config of many models has another id for the end of the prompt. CLIP then takes the token with the largest
+        # id for the end, which would be the new one (https://github.com/huggingface/transformers/issues/24650).
+        if hasattr(module, "eos_token_id"):
+            module.eos_token_id = tokenizer.eos_token_id
