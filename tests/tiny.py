@@ -1,4 +1,4 @@
-"""A tiny Stable Diffusion and a tiny CLIP: random weights, but the real classes and files."""
+"""Tiny Stable Diffusions and a tiny CLIP: random weights and small widths, but the real classes, settings and files."""
 
 import json
 from pathlib import Path
@@ -31,10 +31,11 @@ from transformers import (
 WORDS = "a an the photo of in style dragon cat creature night sea snow red small".split()  # noqa: SIM905
 LENGTH = 16
 WIDTH = 32
+WIDTH_G, WIDTH_T5 = 40, 96
 BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 
 
-def tiny_tokenizer() -> CLIPTokenizer:
+def tiny_tokenizer(pad: str = "<|endoftext|>") -> CLIPTokenizer:
     """Build a byte-level BPE tokenizer in which each of WORDS is one token, and every other word several."""
     alphabet = [chr(c) for c in range(33, 127)]
     vocab = [*alphabet, *(c + "</w>" for c in alphabet)]
@@ -52,7 +53,7 @@ def tiny_tokenizer() -> CLIPTokenizer:
         vocab={token: i for i, token in enumerate(vocab)},
         merges=merges,
         model_max_length=LENGTH,
-        pad_token="<|endoftext|>",
+        pad_token=pad,
     )
 
 
@@ -120,70 +121,93 @@ def tiny_model(folder: Path, prediction_type: str = "epsilon") -> Path:
     return folder
 
 
-def tiny_sdxl(folder: Path) -> Path:
+def tiny_sdxl(folder: Path, prediction_type: str = "epsilon") -> Path:
     """Save a Stable Diffusion XL for images of 32 px in `folder`."""
     torch.manual_seed(0)
-    tokenizer = tiny_tokenizer()
     StableDiffusionXLPipeline(
         vae=_vae(scaling_factor=0.13025, force_upcast=True),
-        text_encoder=CLIPTextModel(CLIPTextConfig(**_text(tokenizer))),
-        text_encoder_2=CLIPTextModelWithProjection(CLIPTextConfig(**_text(tokenizer))),
-        tokenizer=tokenizer,
-        tokenizer_2=tokenizer,
-        unet=_unet(
-            cross_attention_dim=2 * WIDTH,
+        text_encoder=CLIPTextModel(_clip_l()).eval(),
+        text_encoder_2=CLIPTextModelWithProjection(_clip_g()).eval(),
+        tokenizer=tiny_tokenizer(),
+        tokenizer_2=tiny_tokenizer("!"),
+        unet=UNet2DConditionModel(
+            sample_size=8,
+            in_channels=4,
+            out_channels=4,
+            layers_per_block=2,
+            block_out_channels=(8, 16, 32),
+            norm_num_groups=4,
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+            up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+            attention_head_dim=(1, 2, 4),
+            transformer_layers_per_block=(1, 1, 2),
+            cross_attention_dim=WIDTH + WIDTH_G,
             use_linear_projection=True,
             addition_embed_type="text_time",
             addition_time_embed_dim=8,
-            projection_class_embeddings_input_dim=16 + 6 * 8,  # the pooled prompt and six numbers
+            projection_class_embeddings_input_dim=WIDTH_G + 6 * 8,  # the pooled prompt and six numbers
         ),
-        scheduler=EulerDiscreteScheduler(**BETAS, timestep_spacing="leading", steps_offset=1),
+        scheduler=EulerDiscreteScheduler(
+            **BETAS, timestep_spacing="leading", steps_offset=1, prediction_type=prediction_type
+        ),
     ).save_pretrained(folder)
     return folder
 
 
-def tiny_sd3(folder: Path) -> Path:
-    """Save a Stable Diffusion 3 for images of 32 px, with two CLIP encoders and T5, in `folder`."""
+def tiny_sd3(folder: Path, **changed: object) -> Path:
+    """Save a Stable Diffusion 3.5 Medium for images of 32 px, with two CLIP encoders and T5, in `folder`.
+
+    `changed` are settings of its transformer.
+    """
     torch.manual_seed(0)
-    tokenizer, width = tiny_tokenizer(), 2 * WIDTH  # T5 is as wide as both CLIP encoders
-    clip = CLIPTextConfig(**_text(tokenizer))
     t5 = T5Config(
-        vocab_size=64,
-        d_model=width,
+        vocab_size=64,  # more rows than its tokenizer has tokens
+        d_model=WIDTH_T5,
         d_kv=16,
         d_ff=64,
-        num_layers=1,
+        num_layers=2,
         num_heads=4,
         feed_forward_proj="gated-gelu",
         tie_word_embeddings=False,
     )
     letters = [(c, 0.0) for c in ["<pad>", "</s>", "<unk>", "\u2581", *"abcdefghijklmnopqrstuvwxyz"]]
-    transformer = SD3Transformer2DModel(
-        sample_size=8,
-        patch_size=2,
-        in_channels=16,
-        out_channels=16,
-        num_layers=1,
-        attention_head_dim=8,
-        num_attention_heads=4,
-        joint_attention_dim=width,
-        caption_projection_dim=32,
-        pooled_projection_dim=2 * 16,
-        pos_embed_max_size=8,
-        qk_norm="rms_norm",
-    )
+    settings = {
+        "sample_size": 8,
+        "patch_size": 2,
+        "in_channels": 16,
+        "out_channels": 16,
+        "num_layers": 2,
+        "dual_attention_layers": (0,),
+        "attention_head_dim": 8,
+        "num_attention_heads": 4,
+        "joint_attention_dim": WIDTH_T5,
+        "caption_projection_dim": 32,
+        "pooled_projection_dim": WIDTH + WIDTH_G,
+        "pos_embed_max_size": 8,
+        "qk_norm": "rms_norm",
+    }
     StableDiffusion3Pipeline(
-        transformer=transformer,
+        transformer=SD3Transformer2DModel(**settings | changed),
         vae=_vae(16, scaling_factor=1.5305, shift_factor=0.0609, use_quant_conv=False, use_post_quant_conv=False),
-        text_encoder=CLIPTextModelWithProjection(clip),
-        text_encoder_2=CLIPTextModelWithProjection(clip),
-        text_encoder_3=T5EncoderModel(t5),
-        tokenizer=tokenizer,
-        tokenizer_2=tokenizer,
-        tokenizer_3=T5Tokenizer(vocab=letters, extra_ids=0, model_max_length=LENGTH),
+        text_encoder=CLIPTextModelWithProjection(_clip_l()).eval(),
+        text_encoder_2=CLIPTextModelWithProjection(_clip_g()).eval(),
+        text_encoder_3=T5EncoderModel(t5).eval(),
+        tokenizer=tiny_tokenizer(),
+        tokenizer_2=tiny_tokenizer("!"),
+        tokenizer_3=T5Tokenizer(vocab=letters, extra_ids=0, model_max_length=512),
         scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
     ).save_pretrained(folder)
     return folder
+
+
+def _clip_l() -> CLIPTextConfig:
+    # 2 is what the real configs say, though the tokenizer has another id for it.
+    return CLIPTextConfig(**_text(tiny_tokenizer()) | {"projection_dim": WIDTH, "eos_token_id": 2})
+
+
+def _clip_g() -> CLIPTextConfig:
+    size = {"hidden_size": WIDTH_G, "projection_dim": WIDTH_G, "num_hidden_layers": 3, "hidden_act": "gelu"}
+    return CLIPTextConfig(**_text(tiny_tokenizer()) | size | {"eos_token_id": 2})
 
 
 def tiny_clip(folder: Path) -> Path:

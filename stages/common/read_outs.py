@@ -18,6 +18,8 @@ from safetensors import safe_open
 
 from stages import UserError
 
+TABLES = ("clip_l", "clip_g", "t5xxl")  # tensors of an embedding of Stable Diffusion XL or 3, in their order
+
 
 class File(BaseModel):
     """An image of the folder that an index is in."""
@@ -93,13 +95,25 @@ def read_image(path: Path, stage: str) -> Image.Image:
         return image.convert("RGB")
 
 
-def read_embedding(path: Path) -> tuple[np.ndarray, dict[str, str]]:
-    """Return the vectors (V D) of a learned_embeds.safetensors that train writes, and the metadata in its header."""
+def read_embedding(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Return the vectors (V D) in each table of a learned_embeds.safetensors that train writes, and its metadata.
+
+    The table is `clip`, or the tables are `clip_l`, `clip_g` and, for Stable Diffusion 3 with T5, `t5xxl`.
+    """
     with _reading(path, "train"), safe_open(path, "numpy") as file:
-        (name,) = file.keys()
-        vectors = file.get_tensor(name)
-        if vectors.ndim != 2 or not vectors.size or not np.isfinite(vectors).all():
-            raise ValueError(f"an embedding of shape {vectors.shape}, or with NaN or Inf")
+        vectors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+        vectors.pop("t5", None)  # the same as t5xxl
+        if len(vectors) == 1:
+            vectors = {"clip": next(iter(vectors.values()))}
+        elif {*TABLES[:2]} <= vectors.keys() <= {*TABLES}:
+            vectors = {name: vectors[name] for name in TABLES if name in vectors}
+        else:
+            raise ValueError(f"it has the tensors {', '.join(vectors)}")
+        for table in vectors.values():
+            if table.ndim != 2 or not table.size or not np.isfinite(table).all():
+                raise ValueError(f"an embedding of shape {table.shape}, or with NaN or Inf")
+        if len({len(table) for table in vectors.values()}) > 1:
+            raise ValueError("its tensors have different numbers of vectors")
         return vectors, file.metadata() or {}
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from stages.common.provenance import Provenance
-from stages.inversion.embedding_file import dump
+from stages.inversion.embedding_file import dump, model_spec, tensors
 from stages.inversion.optimizer import learning_rates
 from stages.inversion.params import Train
 from stages.inversion.train import Result
@@ -35,7 +35,7 @@ def metrics(recipe: Train, result: Result) -> dict[str, float | int | bool | str
         "steps_planned": recipe.steps,
         "stopped_early": state.step < recipe.steps,
         "overflows": state.scale.overflows,
-        "vector_norm": round(float(state.best.norm(dim=1).mean()), 6),
+        "vector_norm": round(float(np.mean(result.tables.mean_norms(state.best))), 6),
         "loss_noise": round(float(noise), 6),
         "start": state.start,
         "nearest_words_start": result.nearest_start,
@@ -74,10 +74,12 @@ def embedding_files(sections: SimpleNamespace, result: Result, source: Provenanc
         "curated": source.data,
         "params": hashlib.sha256(json.dumps(source.params, sort_keys=True).encode()).hexdigest()[:16],
         "versions": json.dumps(source.versions, sort_keys=True),
+        **model_spec(result.architecture, placeholder),
     }
-    files = {"learned_embeds.safetensors": dump(state.best, placeholder, metadata)}
+    files = {"learned_embeds.safetensors": dump(tensors(result.tables, state.best, placeholder), metadata)}
     for step, vectors in zip(state.snapshot_steps, state.snapshots, strict=True):
-        files[f"snapshots/step-{step:06d}.safetensors"] = dump(vectors, placeholder, metadata | {"step": step})
+        content = dump(tensors(result.tables, vectors, placeholder), metadata | {"step": step})
+        files[f"snapshots/step-{step:06d}.safetensors"] = content
     return files
 
 

@@ -19,6 +19,7 @@ from stages.inversion.search import search
 from stages.inversion.state import TrainState, initial_state
 from stages.inversion.validation import FixedLoss, RelativeLoss, fixed_batch, relative_loss
 from stages.models.backbone import Backbone
+from stages.models.embedding import Tables
 from stages.models.params import Concept
 from stages.models.preview import preview
 
@@ -28,11 +29,13 @@ SEARCH_TIMESTEPS = 4  # at which the search sees each training image
 
 @dataclass(frozen=True)
 class Result:
-    """The final state, the relative loss of the best embedding on the test batch, and the words nearest to the start
-    and to the best embedding.
+    """The final state, the model's tables of token embeddings and its name in the standard of ModelSpec, the relative
+    loss of the best embedding on the test batch, and the words nearest to the start and to the best embedding.
     """
 
     state: TrainState
+    tables: Tables
+    architecture: str
     test: RelativeLoss
     nearest_start: str
     nearest: str
@@ -86,5 +89,5 @@ def train(
         state = search(states, advance, comparison, recipe.search_steps, callbacks)
     state.micro_batch = loss.micro_batch
     advance(state, callbacks=callbacks)
-    nearest = [nearest_words(backbone, vectors) for vectors in (state.initial, state.best)]
-    return Result(state, relative_loss(test(state.best), test(initializer)), *nearest)
+    nearest, tested = [nearest_words(backbone, vectors) for vectors in (state.initial, state.best)], test(state.best)
+    return Result(state, backbone.tables, backbone.architecture, relative_loss(tested, test(initializer)), *nearest)

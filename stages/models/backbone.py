@@ -9,6 +9,7 @@ from typing import Protocol
 import torch
 
 from stages import UserError
+from stages.models.embedding import Tables
 from stages.models.model_files import family
 from stages.models.params import Concept, Model
 from stages.models.schedule import NoiseSchedule
@@ -26,6 +27,8 @@ class Backbone(Protocol):
     dtype: torch.dtype
     denoiser: torch.nn.Module
     text_encoder: torch.nn.Module
+    tables: Tables
+    architecture: str
 
     def initializer_vectors(self) -> torch.Tensor:
         """Return the embedding of the initializer token, V times (V D), float32, on the CPU."""

@@ -1,60 +1,102 @@
-"""Load the parts of a Stable Diffusion 1.x or 2.x, and check that they fit each other.
+"""Load the parts of a Stable Diffusion 1.x, 2.x, XL or 3.x, and check that they fit each other.
 
 Legend: B batch, L tokens of a prompt, D width, c h w latent, H W image.
 """
 
-from dataclasses import dataclass
+from types import SimpleNamespace
 
 import torch
-from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
-from transformers import CLIPTextModel, CLIPTokenizer
+from diffusers import (
+    AutoencoderKL,
+    DDPMScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    SD3Transformer2DModel,
+    UNet2DConditionModel,
+)
+from torch.nn import functional as F
+from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer, T5EncoderModel, T5Tokenizer
 
+from stages import UserError
 from stages.common.pretrained import check_tokenizer, loading
-from stages.models.model_files import load_config, load_part
+from stages.models.model_files import family, load_config, load_part
 from stages.models.params import Model
 
+PARTS = {
+    "StableDiffusionPipeline": {
+        "tokenizer": CLIPTokenizer,
+        "scheduler": DDPMScheduler,
+        "text_encoder": CLIPTextModel,
+        "vae": AutoencoderKL,
+        "unet": UNet2DConditionModel,
+    },
+    "StableDiffusionXLPipeline": {
+        "tokenizer": CLIPTokenizer,
+        "tokenizer_2": CLIPTokenizer,
+        "scheduler": DDPMScheduler,
+        "text_encoder": CLIPTextModel,
+        "text_encoder_2": CLIPTextModelWithProjection,
+        "vae": AutoencoderKL,
+        "unet": UNet2DConditionModel,
+    },
+    "StableDiffusion3Pipeline": {
+        "tokenizer": CLIPTokenizer,
+        "tokenizer_2": CLIPTokenizer,
+        "tokenizer_3": T5Tokenizer,
+        "scheduler": FlowMatchEulerDiscreteScheduler,
+        "text_encoder": CLIPTextModelWithProjection,
+        "text_encoder_2": CLIPTextModelWithProjection,
+        "text_encoder_3": T5EncoderModel,
+        "vae": AutoencoderKL,
+        "transformer": SD3Transformer2DModel,
+    },
+}
+T5 = ("tokenizer_3", "text_encoder_3")
+T5_LENGTH = 256  # tokens of a prompt for T5; the default of StableDiffusion3Pipeline
 PREDICTIONS = ("epsilon", "v_prediction", "sample")
+OTHER_SCHEDULES = ("EDM", "FlowMatch", "Cosine")  # starts of the names of schedulers whose noise is not DDPM's
 SIDE = 64  # px of the image with which the shapes are compared
 
 
-@dataclass(frozen=True)
-class Components:
-    """The parts of a pipeline, under diffusers' names; the models are frozen and on the CPU."""
+def load_components(model: Model, dtype: torch.dtype, vae_dtype: torch.dtype) -> SimpleNamespace:
+    """Return the parts of a base model under the names that diffusers' pipeline class gives them.
 
-    tokenizer: CLIPTokenizer
-    scheduler: DDPMScheduler
-    text_encoder: CLIPTextModel
-    vae: AutoencoderKL
-    unet: UNet2DConditionModel
-
-
-def load_components(model: Model, dtype: torch.dtype, vae_dtype: torch.dtype) -> Components:
-    """Return the parts of a base model. Raises UserError if one cannot be loaded, or does not fit the others."""
-    components = Components(
-        tokenizer=load_part(CLIPTokenizer, model, "tokenizer"),
-        scheduler=_load_scheduler(model),
-        text_encoder=load_part(CLIPTextModel, model, "text_encoder", dtype),
-        vae=load_part(AutoencoderKL, model, "vae", vae_dtype),
-        unet=load_part(UNet2DConditionModel, model, "unet", dtype),
-    )
-    with loading(model.base, "model.base", "tokenizer"):
-        tokenizer = components.tokenizer
-        check_tokenizer(tokenizer, components.text_encoder.get_input_embeddings())
-        # Folders of other libraries have no model_max_length, which then is 10^30.
-        length = components.text_encoder.config.max_position_embeddings
-        tokenizer.model_max_length = min(tokenizer.model_max_length, length)
-        if tokenizer.model_max_length < 4:
-            raise ValueError(f"model_max_length is {tokenizer.model_max_length}")
-    with loading(model.base, "model.base"):
+    The models are frozen and on the CPU. With `model.t5: none` T5 and its tokenizer are None. Raises UserError for a
+    model of another family, and for a part that cannot be loaded or does not fit the others.
+    """
+    if (name := family(model)) not in PARTS:
+        raise UserError(f"{model.base} is a {name}; this pipeline uses {', '.join(PARTS)}: change `model.base`.")
+    parts = {}
+    for part, kind in PARTS[name].items():
+        if part in T5 and model.t5 == "none":
+            parts[part] = None
+        elif part == "scheduler":
+            parts[part] = _load_scheduler(kind, model)
+        elif part.startswith("tokenizer"):
+            parts[part] = load_part(kind, model, part)
+        else:
+            parts[part] = load_part(kind, model, part, vae_dtype if part == "vae" else dtype)
+    components = SimpleNamespace(**parts)
+    for part in [part for part in parts if part.startswith("tokenizer") and parts[part]]:
+        with loading(model.base, "model.base", part):
+            _check_tokenizer(components, part)
+    with loading(model.base, "model.base"), torch.no_grad():
         _check_shapes(components)
     return components
 
 
-def _load_scheduler(model: Model) -> DDPMScheduler:
-    config = load_config(DDPMScheduler, model, "scheduler")
+def _load_scheduler(kind: type, model: Model) -> DDPMScheduler | FlowMatchEulerDiscreteScheduler:
+    config = load_config(kind, model, "scheduler")
     with loading(model.base, "model.base", "scheduler"):
-        scheduler = DDPMScheduler.from_config(config)
+        scheduler, name = kind.from_config(config), str(config.get("_class_name"))
+        if kind is FlowMatchEulerDiscreteScheduler:
+            if name != kind.__name__ or scheduler.config.use_dynamic_shifting or scheduler.config.invert_sigmas:
+                raise ValueError(f"it is a {name} that is not supported")
+            if not scheduler.config.shift > 0:
+                raise ValueError(f"shift is {scheduler.config.shift}")
+            return scheduler
         prediction, alphas = scheduler.config.prediction_type, scheduler.alphas_cumprod
+        if name.startswith(OTHER_SCHEDULES):
+            raise ValueError(f"it is a {name}, whose noise schedule is not supported")
         if prediction not in PREDICTIONS:
             raise ValueError(f"prediction_type is {prediction!r}, not one of {', '.join(PREDICTIONS)}")
         if not ((alphas >= 0) & (alphas < 1)).all() or (alphas.diff() > 0).any():
@@ -62,20 +104,62 @@ def _load_scheduler(model: Model) -> DDPMScheduler:
     return scheduler
 
 
-@torch.no_grad()
-def _check_shapes(components: Components) -> None:
+def _check_tokenizer(components: SimpleNamespace, part: str) -> None:
+    """Check a tokenizer against its text encoder, and set what their configs may lack or have wrong."""
+    tokenizer, encoder = getattr(components, part), getattr(components, part.replace("tokenizer", "text_encoder"))
+    check_tokenizer(tokenizer, encoder.get_input_embeddings())
+    # Folders of other libraries have no model_max_length, which then is 10^30.
+    longest = T5_LENGTH if part == "tokenizer_3" else encoder.config.max_position_embeddings
+    tokenizer.model_max_length = longest if part == "tokenizer_3" else min(tokenizer.model_max_length, longest)
+    if tokenizer.model_max_length < 4:
+        raise ValueError(f"model_max_length is {tokenizer.model_max_length}")
+    if isinstance(encoder, CLIPTextModelWithProjection):
+        # Most configs say 2, for which transformers pools at the largest id: a new token's, if the prompt has one.
+        encoder.text_model.eos_token_id = tokenizer.eos_token_id
+    if part == "tokenizer_2" and tokenizer.get_vocab() != components.tokenizer.get_vocab():
+        raise ValueError("its vocabulary is not that of the first tokenizer")
+
+
+def _check_shapes(components: SimpleNamespace) -> None:
     """Run the models without weights, which costs nothing, and compare the shapes of what they pass to each other."""
     factor = components.vae.config.scaling_factor
     if not isinstance(factor, float | int) or factor <= 0:
         raise ValueError(f"scaling_factor of the vae is {factor}")
+    denoiser = getattr(components, "unet", None) or components.transformer
     with torch.device("meta"):
-        text_encoder = CLIPTextModel(components.text_encoder.config)
         vae = AutoencoderKL.from_config(components.vae.config)
-        unet = UNet2DConditionModel.from_config(components.unet.config)
-        ids = torch.zeros(1, components.tokenizer.model_max_length, dtype=torch.long)
-        prompt = text_encoder(ids).last_hidden_state
         image = torch.zeros(1, 3, SIDE, SIDE)
         latents = vae.encode(image).latent_dist.mode()
-        predicted = unet(latents, torch.tensor(0), prompt).sample
+        inputs = _denoiser_inputs(components, latents)
+        predicted = type(denoiser).from_config(denoiser.config)(latents, **inputs).sample
         if predicted.shape != latents.shape or vae.decode(latents).sample.shape != image.shape:
-            raise ValueError(f"the unet predicts {tuple(predicted.shape)} for latents {tuple(latents.shape)}")
+            raise ValueError(f"the denoiser predicts {tuple(predicted.shape)} for latents {tuple(latents.shape)}")
+
+
+def _denoiser_inputs(components: SimpleNamespace, latents: torch.Tensor) -> dict[str, object]:
+    """Return what the denoiser is called with besides latents; all tensors are on the device `meta`."""
+    encoders = [
+        getattr(components, name)
+        for name in ("text_encoder", "text_encoder_2", "text_encoder_3")
+        if getattr(components, name, None)
+    ]
+    ids = torch.zeros(1, components.tokenizer.model_max_length, dtype=torch.long)
+    first, *others = [type(encoder)(encoder.config)(ids, output_hidden_states=True) for encoder in encoders[:2]]
+    timestep = torch.zeros(1)
+    if hasattr(components, "transformer"):
+        clip = torch.cat([first.hidden_states[-2], others[0].hidden_states[-2]], -1)
+        width = encoders[2].config.d_model if len(encoders) > 2 else components.transformer.config.joint_attention_dim
+        if width < clip.shape[-1]:
+            raise ValueError(f"its prompt embeddings have width {width}, and those of CLIP {clip.shape[-1]}")
+        return {
+            "timestep": timestep,
+            "encoder_hidden_states": F.pad(clip, (0, width - clip.shape[-1])),
+            "pooled_projections": torch.cat([first.text_embeds, others[0].text_embeds], -1),
+        }
+    if not others:
+        return {"timestep": timestep, "encoder_hidden_states": first.last_hidden_state}
+    return {
+        "timestep": timestep,
+        "encoder_hidden_states": torch.cat([first.hidden_states[-2], others[0].hidden_states[-2]], -1),
+        "added_cond_kwargs": {"text_embeds": others[0].text_embeds, "time_ids": torch.zeros(1, 6)},
+    }

@@ -1,7 +1,10 @@
-"""A frozen token embedding with a few new rows beside it.
+"""A frozen token embedding with a few new rows beside it, and the embedding of a model with several such tables.
 
-Legend: V vectors of the new token, D width, B batch, L tokens of a prompt.
+Legend: V vectors of the new token, D width, B batch, L tokens of a prompt, N rows.
 """
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -40,3 +43,36 @@ class ExtendedEmbedding(nn.Module):
 def placeholder_tokens(placeholder: str, vectors: int) -> list[str]:
     """Return the tokens that diffusers gives to an embedding of several vectors: `<new>`, `<new>_1`, `<new>_2`, ..."""
     return [placeholder, *(f"{placeholder}_{i}" for i in range(1, vectors))]
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The widths of a model's tables of token embeddings, by the names that they have in an embedding file.
+
+    A vector of the new token has a part in every table. The parts stand side by side in one vector, in this order, so
+    that D is the sum of the widths.
+    """
+
+    widths: dict[str, int]
+
+    def split(self, vectors: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Return the part (N D) of vectors (N D) in every table."""
+        return dict(zip(self.widths, vectors.split(list(self.widths.values()), dim=1), strict=True))
+
+    def map(self, function: Callable[..., torch.Tensor], *vectors: torch.Tensor) -> torch.Tensor:
+        """Call a function with the parts of `vectors` (N D) in each table, and set what it returns side by side."""
+        return torch.cat(
+            [function(*parts) for parts in zip(*(self.split(v).values() for v in vectors), strict=True)], 1
+        )
+
+    def normalize(self, vectors: torch.Tensor) -> torch.Tensor:
+        """Return vectors (N D) whose part in every table has unit length."""
+        return self.map(F.normalize, vectors)
+
+    def norms(self, vectors: torch.Tensor) -> torch.Tensor:
+        """Return the norms of vectors (N D) in every table, in all its columns (N D)."""
+        return self.map(lambda part: part.norm(dim=1, keepdim=True).expand_as(part), vectors)
+
+    def mean_norms(self, vectors: torch.Tensor) -> list[float]:
+        """Return the mean norm of vectors (N D) in every table."""
+        return [part.norm(dim=1).mean().item() for part in self.split(vectors).values()]

@@ -17,6 +17,12 @@ class Model(Section):
         None, description="Branch, tag or commit on the hub; null: main. Resolved to a commit, which is recorded."
     )
     variant: Line | None = Field(None, description="Variant of the weight files, such as fp16; null: the plain files.")
+    t5: Literal["train", "frozen", "none"] = Field(
+        "train",
+        description="The T5 text encoder of Stable Diffusion 3; other models have none. train: it has vectors of its "
+        "own; frozen: it reads the initializer token in place of the placeholder; none: it is not loaded, which saves "
+        "9 GiB in half precision.",
+    )
 
 
 class Concept(Section):

@@ -14,7 +14,7 @@ from transformers.utils import logging
 
 from stages import UserError
 from stages.models.components import load_components
-from stages.models.embedding import ExtendedEmbedding, placeholder_tokens
+from stages.models.embedding import ExtendedEmbedding, Tables, placeholder_tokens
 from stages.models.params import Concept, Model
 from stages.models.schedule import NoiseSchedule
 
@@ -38,6 +38,7 @@ class StableDiffusion:
         self._tokenizer.add_tokens(self._tokens)
         self._embedding = ExtendedEmbedding(self.text_encoder.get_input_embeddings(), concept.vectors).to(device)
         self.text_encoder.set_input_embeddings(self._embedding)
+        self.tables = Tables({"clip": self._embedding.new.shape[1]})
         names = {module: name for name, module in self.text_encoder.named_modules()}
         self._new_rows = f"{names[self._embedding]}.new"
 
@@ -64,6 +65,12 @@ class StableDiffusion:
 
     def _ids(self, text: str) -> list[int]:
         return self._tokenizer.encode(text, add_special_tokens=False)
+
+    @property
+    def architecture(self) -> str:
+        if self.tables.widths["clip"] < 1024:
+            return "stable-diffusion-v1"
+        return f"stable-diffusion-v2-{'768-v' if self.schedule.prediction_type == 'v_prediction' else '512'}"
 
     def token_embeddings(self) -> torch.Tensor:
         return self._embedding.weight.detach().float().cpu()

@@ -100,7 +100,8 @@ def describe_embedding(path: Path) -> dict:
     """Return the shape of the learned embedding, its file, its SHA-256, and the metadata in its header."""
     vectors, metadata = read_embedding(path)
     content = path.read_bytes()
-    size = {"vectors": len(vectors), "width": vectors.shape[1], "bytes": len(content)}
+    count, width = len(next(iter(vectors.values()))), sum(table.shape[1] for table in vectors.values())
+    size = {"vectors": count, "width": width, "bytes": len(content)}
     uri = f"data:application/octet-stream;base64,{base64.b64encode(content).decode()}"
     return size | {"sha256": sha256(path), "metadata": metadata, "uri": uri}
 

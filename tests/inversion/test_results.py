@@ -12,6 +12,7 @@ from stages.inversion.results import embedding_files, loss_csv, metrics, summary
 from stages.inversion.state import initial_state
 from stages.inversion.train import Result
 from stages.inversion.validation import RelativeLoss
+from stages.models.embedding import Tables
 from stages.models.params import Model
 from tests.inversion.tiny_training import CONCEPT
 
@@ -27,7 +28,7 @@ def make_result(curve: list[float], test: RelativeLoss) -> Result:
         state.record_validation(state.reference * value)
         state.record_snapshot()
     state.train_losses, state.norms = [0.5, 0.25], [1.0, 2.0]
-    return Result(state, test, "fox, cat", "owl, dragon")
+    return Result(state, Tables({"clip": 4}), "stable-diffusion-v1", test, "fox, cat", "owl, dragon")
 
 
 def test_learned_embedding_is_reported_with_error_and_best_step():
