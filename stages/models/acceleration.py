@@ -1,7 +1,7 @@
 """Choose attention, fused kernels and compilation: the same numbers up to rounding, at another speed."""
 
 import torch
-from diffusers import UNet2DConditionModel
+from diffusers import SD3Transformer2DModel, UNet2DConditionModel
 
 from stages.common.runtime import Runtime
 from stages.models.backbone import Backbone
@@ -16,7 +16,7 @@ def apply_kernels(backbone: Backbone, runtime: Runtime, steps: int) -> list[str]
 
     The choice depends on the steps of the whole run, so that a resumed run uses the kernels that it began with.
     """
-    backbone.denoiser, fused, warnings = accelerate_unet(backbone.denoiser, runtime, steps)
+    backbone.denoiser, fused, warnings = accelerate_denoiser(backbone.denoiser, runtime, steps)
     if fused:
         from stages.models.fused.clip import fuse_text_encoder
 
@@ -24,18 +24,22 @@ def apply_kernels(backbone: Backbone, runtime: Runtime, steps: int) -> list[str]
     return warnings
 
 
-def accelerate_unet(
-    unet: UNet2DConditionModel, runtime: Runtime, steps: int
+def accelerate_denoiser(
+    denoiser: UNet2DConditionModel | SD3Transformer2DModel, runtime: Runtime, steps: int
 ) -> tuple[torch.nn.Module, bool, list[str]]:
-    """Return the module to call instead of `unet`, whether its kernels are fused, and warnings."""
-    device, warnings = unet.device, []
+    """Return the module to call instead of `denoiser`, whether its kernels are fused, and warnings."""
+    device, warnings = denoiser.device, []
     compile_mode, fused = choose_kernels(runtime, device, steps)
     if compile_mode != "off" and runtime.fused_kernels is True:
         warnings.append(f"`runtime.compile: {compile_mode}` excludes `runtime.fused_kernels`, which are not used")
     attention = runtime.attention
-    if attention == "xformers" and (reason := _xformers_failure(device, unet.dtype)):
+    if attention == "xformers" and (reason := _xformers_failure(device, denoiser.dtype)):
         warnings.append(f"`runtime.attention: xformers` cannot run here ({reason}); PyTorch's attention is used")
         attention = "auto"
+    if fused and not isinstance(denoiser, UNet2DConditionModel):
+        if runtime.fused_kernels is True:
+            warnings.append("`runtime.fused_kernels` are for UNets; PyTorch's kernels are used")
+        fused = False
     if fused and (reason := _fused_failure(device)):
         warnings.append(f"`runtime.fused_kernels` cannot run here ({reason}); PyTorch's kernels are used")
         fused = False
@@ -45,11 +49,11 @@ def accelerate_unet(
 
         auto = functions.deterministic if runtime.deterministic else functions.sdpa
         function = {"auto": auto, "sdpa": functions.sdpa, "xformers": functions.xformers}[attention]
-        unet = fuse_unet(unet, function)
+        denoiser = fuse_unet(denoiser, function)
     elif attention == "xformers":
-        unet.enable_xformers_memory_efficient_attention()
-    _compile(unet, compile_mode)
-    return unet, fused, warnings
+        denoiser.enable_xformers_memory_efficient_attention()
+    _compile(denoiser, compile_mode)
+    return denoiser, fused, warnings
 
 
 def choose_kernels(runtime: Runtime, device: torch.device, steps: int) -> tuple[str, bool]:

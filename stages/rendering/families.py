@@ -4,10 +4,11 @@ The arithmetic is that of diffusers' pipelines. Legend: B batch, L tokens of a p
 """
 
 import torch
-from diffusers import DiffusionPipeline, StableDiffusion3Pipeline, StableDiffusionPipeline, StableDiffusionXLPipeline
+from diffusers import DiffusionPipeline
 from torch.nn import functional as F
 from transformers import PreTrainedTokenizerBase
 
+from stages import UserError
 from stages.models.components import T5_LENGTH
 from stages.models.cuda_graph import Tensors
 
@@ -82,6 +83,16 @@ class StableDiffusion3(StableDiffusion):
     denoiser = "transformer"
     has_t5 = True
 
+    def __init__(self, pipeline: DiffusionPipeline, size: tuple[int, int]) -> None:
+        super().__init__(pipeline, size)
+        config = pipeline.transformer.config
+        patch = pipeline.vae_scale_factor * config.patch_size
+        if any(side % patch or side > patch * config.pos_embed_max_size for side in size):
+            raise UserError(
+                f"this model cannot render {size[0]} x {size[1]} pixels; set `render.width` and `render.height` to "
+                f"multiples of {patch} up to {patch * config.pos_embed_max_size}."
+            )
+
     def tokenizers(self) -> list[PreTrainedTokenizerBase]:
         return [self.pipeline.tokenizer, self.pipeline.tokenizer_2]
 
@@ -102,17 +113,20 @@ class StableDiffusion3(StableDiffusion):
         return denoiser(latents, embeds, pooled, timesteps, return_dict=False)
 
     def unscale(self, latents: torch.Tensor) -> torch.Tensor:
-        return super().unscale(latents) + self.pipeline.vae.config.shift_factor
+        return super().unscale(latents) + (self.pipeline.vae.config.shift_factor or 0)
 
 
 FAMILIES = {
-    StableDiffusionPipeline: StableDiffusion,
-    StableDiffusionXLPipeline: StableDiffusionXL,
-    StableDiffusion3Pipeline: StableDiffusion3,
+    "StableDiffusionPipeline": StableDiffusion,
+    "StableDiffusionXLPipeline": StableDiffusionXL,
+    "StableDiffusion3Pipeline": StableDiffusion3,
 }
 
 
 def _encode_clip(encoders: list[torch.nn.Module], ids: list[torch.Tensor]) -> tuple[torch.Tensor, list[torch.Tensor]]:
-    """Return the states of the layer before the last (L D) of all encoders side by side, and each pooled output (D)."""
+    """Return the states of the layer before the last (L D) of all encoders side by side, and what each returns first.
+
+    That is the pooled output (D) of an encoder with a projection.
+    """
     outputs = [encoder(i, output_hidden_states=True) for encoder, i in zip(encoders, ids, strict=True)]
     return torch.cat([output.hidden_states[-2][0] for output in outputs], -1), [output[0][0] for output in outputs]

@@ -52,15 +52,15 @@ def load_embedding(pipeline: DiffusionPipeline, file: Path | str, token: str) ->
     }
     if ("clip" in tables) == hasattr(pipeline, "text_encoder_2"):
         raise _misfit(file, f"it has the tensors {', '.join(tables)}")
+    parts = {name: part for name, part in parts.items() if all(part)}  # without T5 if the pipeline has none
     for name, (tokenizer, encoder) in parts.items():
-        width, own = tables[name].shape[1], encoder and encoder.get_input_embeddings().embedding_dim
-        if encoder and width != own:
-            raise _misfit(file, f"its vectors have {width} numbers, and those of the text encoder {own}")
-        if tokenizer and not tokenizer.get_vocab().keys().isdisjoint(tokens):
+        width, own = tables[name].shape[1], encoder.get_input_embeddings().embedding_dim
+        if not tokenizer.get_vocab().keys().isdisjoint(tokens):
             raise UserError(f"`concept.placeholder_token` {token} is a token of this model; choose another.")
+        if width != own:
+            raise _misfit(file, f"its vectors have {width} numbers, and those of the text encoder {own}")
     for name, (tokenizer, encoder) in parts.items():
-        if encoder:
-            _add(tokenizer, encoder, tokens, torch.from_numpy(tables[name]))
+        _add(tokenizer, encoder, tokens, torch.from_numpy(tables[name]))
     return LoadedEmbedding(token, tuple(tokens), None if "t5xxl" in tables else metadata.get("initializer", ""))
 
 

@@ -11,6 +11,7 @@ SAMPLERS = {
     "DPMSolverMultistepScheduler": "DPM++ 2M",
     "EulerAncestralDiscreteScheduler": "Euler a",
     "EulerDiscreteScheduler": "Euler",
+    "FlowMatchEulerDiscreteScheduler": "Euler",
     "LMSDiscreteScheduler": "LMS",
     "PNDMScheduler": "PLMS",
     "UniPCMultistepScheduler": "UniPC",

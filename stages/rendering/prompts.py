@@ -3,50 +3,79 @@
 Legend: L tokens of the window, W windows, D width.
 """
 
+from collections.abc import Iterable
+
 import torch
-from diffusers import StableDiffusionPipeline
 
 from stages import UserError
+from stages.models.cuda_graph import Tensors
+from stages.rendering.families import StableDiffusion
+from stages.rendering.load_embedding import LoadedEmbedding, expand
 
 
 class PromptEncoder:
     """Encodes every prompt once. `warnings` says what was cut off."""
 
-    def __init__(self, pipeline: StableDiffusionPipeline, placeholders: list[str], *, chunk: bool) -> None:
-        self._pipeline, self._tokenizer, self._chunk = pipeline, pipeline.tokenizer, chunk
-        added = pipeline.tokenizer.added_tokens_encoder
-        self._vectors = {
-            name: [id_ for token, id_ in added.items() if token == name or token.startswith(f"{name}_")]
-            for name in placeholders
-        }
+    def __init__(self, family: StableDiffusion, embeddings: list[LoadedEmbedding], *, chunk: bool) -> None:
+        self._family, self._embeddings, self._chunk = family, embeddings, chunk
+        if chunk and family.has_t5:
+            raise UserError("`render.long_prompts: chunk` does not support Stable Diffusion 3; set it to cut.")
+        self._tokenizer = family.tokenizers()[0]
+        self._vectors = {e.placeholder: self._tokenizer.convert_tokens_to_ids([*e.tokens]) for e in embeddings}
         self._room = self._tokenizer.model_max_length - 2  # without the tokens for start and end
         self._windows: dict[str, list[list[int]]] = {}
-        self._embeds: dict[tuple[int, ...], torch.Tensor] = {}
+        self._encoded: dict[tuple[tuple[int, ...], str], Tensors] = {}
         self.warnings: list[str] = []
 
     def windows(self, text: str) -> int:
         """Return the number of windows of a prompt. Raises UserError if truncation cuts a placeholder token."""
         return len(self._split(text))
 
-    def encode(self, text: str, windows: int = 1) -> torch.Tensor:
-        """Return the embeddings of a prompt (W x L D), filled up with empty prompts to `windows`."""
-        chunks = self._split(text)
-        return torch.cat([self._encode(chunk) for chunk in chunks + [[]] * (windows - len(chunks))])
+    def prepare(self, texts: Iterable[str], device: torch.device) -> None:
+        """Encode prompts on `device`. The text encoders are there only meanwhile."""
+        texts = [*texts, *([""] if self._chunk else [])]  # an empty prompt fills up those with fewer windows
+        if missing := [text for text in dict.fromkeys(texts) if text not in self._windows]:
+            for encoder in self._family.encoders():
+                encoder.to(device)
+            for text in missing:
+                self.encode(text)
+            for encoder in self._family.encoders():
+                encoder.cpu()
 
-    def _encode(self, ids: list[int]) -> torch.Tensor:
-        if tuple(ids) not in self._embeds:
-            tokenizer, encoder = self._tokenizer, self._pipeline.text_encoder
-            padding = [tokenizer.pad_token_id] * (self._room - len(ids))
-            window = [tokenizer.bos_token_id, *ids, tokenizer.eos_token_id, *padding]
-            self._embeds[tuple(ids)] = encoder(torch.tensor([window], device=encoder.device))[0][0]
-        return self._embeds[tuple(ids)]
+    def encode(self, text: str, windows: int = 1) -> Tensors:
+        """Return the tensors of a prompt, first the embeddings (W x L D), filled up with empty prompts to `windows`."""
+        chunks = self._split(text)
+        encoded = [self._encode(chunk, self._t5_text(text)) for chunk in chunks + [[]] * (windows - len(chunks))]
+        # The pooled embeddings of a prompt are those of its first window, as in the web UIs.
+        return torch.cat([tensors[0] for tensors in encoded]), *encoded[0][1:]
+
+    def encode_negative(self, text: str, windows: int = 1) -> Tensors:
+        """Return the tensors of a negative prompt; Stable Diffusion XL was trained with zeros for an empty one."""
+        encoded = self.encode(text, windows)
+        return encoded if text or not self._family.zeros_for_empty else tuple(map(torch.zeros_like, encoded))
+
+    def _encode(self, ids: list[int], t5_text: str) -> Tensors:
+        key = tuple(ids), t5_text
+        if key not in self._encoded:
+            windows, device = [], self._family.encoders()[0].device
+            for tokenizer in self._family.tokenizers():
+                padding = [tokenizer.pad_token_id] * (self._room - len(ids))
+                window = [tokenizer.bos_token_id, *ids, tokenizer.eos_token_id, *padding]
+                windows.append(torch.tensor([window], device=device))
+            self._encoded[key] = self._family.encode(windows, t5_text)
+        return self._encoded[key]
+
+    def _t5_text(self, text: str) -> str:
+        if not self._family.has_t5 or self._family.pipeline.tokenizer_3 is None:
+            return ""
+        for embedding in self._embeddings:
+            text = embedding.for_t5(text)
+        return expand(text, self._family.pipeline.tokenizer_3)
 
     def _split(self, text: str) -> list[list[int]]:
         """Return the ids of each window."""
         if text not in self._windows:
-            # diffusers expands a placeholder token to one token per vector.
-            expanded = self._pipeline.maybe_convert_prompt(text, self._tokenizer)
-            ids = self._tokenizer(expanded, add_special_tokens=False, verbose=False).input_ids
+            ids = self._tokenizer(expand(text, self._tokenizer), add_special_tokens=False, verbose=False).input_ids
             windows = self._chunks(ids) if self._chunk else [ids[: self._room]]
             for name, vectors in self._vectors.items():
                 if name in text and not any(set(vectors) <= set(window) for window in windows):
@@ -55,10 +84,11 @@ class PromptEncoder:
                         "move {} closer to the start."
                     )
             if len(ids) > self._room and not self._chunk:
-                cut = self._tokenizer.decode(ids[self._room :])
+                cut, advice = self._tokenizer.decode(ids[self._room :]), "`render.long_prompts: chunk` would use it"
+                if self._family.has_t5:
+                    advice = "only T5 reads it" if self._family.pipeline.tokenizer_3 else "only T5 would read it"
                 self.warnings.append(
-                    f"the prompt {text!r} is longer than {self._room} tokens; {cut!r} is cut off "
-                    "(`render.long_prompts: chunk` would use it)"
+                    f"the prompt {text!r} is longer than {self._room} tokens; {cut!r} is cut off ({advice})"
                 )
             self._windows[text] = windows
         return self._windows[text]

@@ -6,19 +6,24 @@ round differently, and are not faster.
 Legend: B batch, c h w latent, H W image, G 2 with classifier-free guidance and else 1, W L D prompt embeddings.
 """
 
+import inspect
 from collections.abc import Iterator
 
 import torch
+from diffusers import DiffusionPipeline, FlowMatchEulerDiscreteScheduler
 from PIL import Image
 
 from stages import UserError
 from stages.common.runtime import Runtime
-from stages.models.acceleration import accelerate_unet
+from stages.models.acceleration import accelerate_denoiser
 from stages.models.cuda_graph import GraphedFunction, Tensors, fits_in_memory
 from stages.models.noise import generator, normal
+from stages.rendering.families import FAMILIES
 from stages.rendering.jobs import Job, RenderInputs
+from stages.rendering.load_embedding import load_embedding
 from stages.rendering.metadata import parameters
-from stages.rendering.pipeline import add_embedding, open_pipeline
+from stages.rendering.params import Render
+from stages.rendering.pipeline import open_pipeline
 from stages.rendering.prompts import PromptEncoder
 
 LARGEST_BATCH = {"cuda": 16, "mps": 1, "cpu": 1}  # images; larger ones of 512 px are hardly faster on an H100
@@ -29,21 +34,17 @@ class ImageSampler:
     """Samples images from the base model with the learned embeddings; every prompt is encoded once."""
 
     def __init__(self, inputs: RenderInputs, runtime: Runtime, device: torch.device) -> None:
-        self._inputs, self._render, self._device = inputs, inputs.render, device
-        self._pipeline = open_pipeline(inputs.model, inputs.render, device)
-        for token, file in inputs.embeddings().items():
-            add_embedding(self._pipeline, token, file)
-        self._prompts = PromptEncoder(
-            self._pipeline, list(inputs.embeddings()), chunk=self._render.long_prompts == "chunk"
-        )
-        factor, unet = self._pipeline.vae_scale_factor, self._pipeline.unet
-        sizes = (self._render.height, self._render.width)
-        h, w = (size // factor if size else unet.config.sample_size for size in sizes)
-        self._latents, self.size = (unet.config.in_channels, h, w), (w * factor, h * factor)
-        self._dtype = unet.dtype
-        calls = sum(job.setting.steps for job in inputs.jobs())
-        self._unet, _, self._warnings = accelerate_unet(unet, runtime, calls)
-        self._predict = GraphedFunction(self._call_unet) if device.type == "cuda" else self._call_unet
+        self._inputs, self._render, self._runtime, self._device = inputs, inputs.render, runtime, device
+        pipeline = self._pipeline = open_pipeline(inputs.model, inputs.render, device)
+        self._family = FAMILIES[type(pipeline).__name__](pipeline, image_size(pipeline, inputs.render))
+        embeddings = [load_embedding(pipeline, file, token) for token, file in inputs.embeddings().items()]
+        self._prompts = PromptEncoder(self._family, embeddings, chunk=self._render.long_prompts == "chunk")
+        denoiser, (width, height) = getattr(pipeline, self._family.denoiser), self._family.size
+        factor = pipeline.vae_scale_factor
+        self._latents, self._dtype = (denoiser.config.in_channels, height // factor, width // factor), denoiser.dtype
+        self._denoiser: torch.nn.Module | None = None
+        self._warnings: list[str] = []
+        self._predict = GraphedFunction(self._call_denoiser) if device.type == "cuda" else self._call_denoiser
         limit = LARGEST_BATCH[device.type]
         self._limit = limit if runtime.micro_batch == "auto" else min(limit, runtime.micro_batch)
 
@@ -53,14 +54,22 @@ class ImageSampler:
 
     @torch.no_grad()
     def prepare(self, jobs: list[Job]) -> list[str]:
-        """Encode the prompts of jobs; return warnings, one for every prompt that is cut off."""
-        for text in [self._render.negative_prompt, *(job.text for job in jobs)]:
-            self._prompts.encode(text)
+        """Encode the prompts of jobs; return warnings, one for every prompt that is cut off.
+
+        The text encoders leave the device before the denoiser and the VAE come.
+        """
+        self._prompts.prepare([self._render.negative_prompt, *(job.text for job in jobs)], self._device)
+        if self._denoiser is None:
+            denoiser = getattr(self._pipeline, self._family.denoiser).to(self._device)
+            self._pipeline.vae.to(self._device)
+            calls = sum(job.setting.steps for job in self._inputs.jobs())
+            self._denoiser, _, self._warnings = accelerate_denoiser(denoiser, self._runtime, calls)
         return self._prompts.warnings + self._warnings
 
     @torch.no_grad()
     def batches(self, jobs: list[Job]) -> Iterator[list[tuple[Job, Image.Image]]]:
         """Yield the jobs of every batch with their images. A batch has one setting and one number of windows."""
+        self.prepare(jobs)
         limit = self._limit
         for key in sorted({(self._windows(job), job.setting) for job in jobs}):
             group = [job for job in jobs if (self._windows(job), job.setting) == key]
@@ -93,15 +102,14 @@ class ImageSampler:
         return size
 
     def _fits(self, jobs: list[Job]) -> bool:
-        """Call the UNet, which captures its graph, and the VAE once. On a CPU no exception could be caught."""
+        """Call the denoiser, which captures its graph, and the VAE once. On a CPU no exception could be caught."""
         if self._device.type == "cpu":
             return True
 
         def attempt() -> None:
-            latents = self._noise(jobs)
-            embeds = self._prompt_embeds(jobs)
-            timesteps = torch.zeros(len(embeds), device=self._device)
-            self._predict(_repeated(latents, embeds), timesteps, embeds)
+            latents, prompts = self._noise(jobs), self._encoded(jobs)
+            inputs = _repeated(latents, prompts)
+            self._predict(inputs, torch.zeros(len(inputs), device=self._device), *prompts)
             self._decode(latents)
 
         return fits_in_memory(attempt, [self._predict])
@@ -115,31 +123,37 @@ class ImageSampler:
         return [Image.fromarray(array) for array in pixels.permute(0, 2, 3, 1).cpu().numpy()]
 
     def _sample(self, jobs: list[Job]) -> torch.Tensor:
-        """Return the latents of jobs (B c h w): the loop of StableDiffusionPipeline with the same arithmetic.
+        """Return the latents of jobs (B c h w): the loop of diffusers' pipelines with the same arithmetic.
 
         The scheduler's timesteps stay on the CPU. The pipeline's are on the GPU, and every step waits for them.
         """
         scheduler, (steps, scale, _) = self._pipeline.scheduler, jobs[0].setting
         scheduler.set_timesteps(steps)
-        options = self._pipeline.prepare_extra_step_kwargs([step_noise(job) for job in jobs], 0.0)
-        embeds, latents = self._prompt_embeds(jobs), self._noise(jobs) * scheduler.init_noise_sigma
+        takes_noise = "generator" in inspect.signature(scheduler.step).parameters
+        options = {"generator": [step_noise(job) for job in jobs]} if takes_noise else {}
+        # Rectified flow starts from the noise itself, and its model takes the latents as they are.
+        is_flow = isinstance(scheduler, FlowMatchEulerDiscreteScheduler)
+        prompts, latents = self._encoded(jobs), self._noise(jobs) * (1 if is_flow else scheduler.init_noise_sigma)
         for timestep, on_device in zip(scheduler.timesteps, scheduler.timesteps.to(self._device), strict=True):
-            inputs = scheduler.scale_model_input(_repeated(latents, embeds), timestep)
-            (predicted,) = self._predict(inputs, on_device.expand(len(inputs)), embeds)
+            inputs = _repeated(latents, prompts)
+            inputs = inputs if is_flow else scheduler.scale_model_input(inputs, timestep)
+            (predicted,) = self._predict(inputs, on_device.expand(len(inputs)), *prompts)
             if len(predicted) > len(latents):
                 unconditional, conditional = predicted.chunk(2)
                 predicted = unconditional + scale * (conditional - unconditional)
             latents = scheduler.step(predicted, timestep, latents, **options, return_dict=False)[0]
         return latents
 
-    def _call_unet(self, latents: torch.Tensor, timesteps: torch.Tensor, prompt_embeds: torch.Tensor) -> Tensors:
-        return self._unet(latents, timesteps, prompt_embeds, return_dict=False)
+    def _call_denoiser(self, latents: torch.Tensor, timesteps: torch.Tensor, *prompts: torch.Tensor) -> Tensors:
+        return self._family.predict(self._denoiser, latents, timesteps, *prompts)
 
-    def _prompt_embeds(self, jobs: list[Job]) -> torch.Tensor:
-        """Return prompt embeddings (G x B W x L D), those of the negative prompt first."""
-        windows = self._windows(jobs[0])
-        negative = [self._render.negative_prompt] * len(jobs) if jobs[0].setting.guidance_scale > 1 else []
-        return torch.stack([self._prompts.encode(text, windows) for text in [*negative, *(job.text for job in jobs)]])
+    def _encoded(self, jobs: list[Job]) -> Tensors:
+        """Return the tensors of prompts, first the embeddings (G x B W x L D); those of the negative prompt lead."""
+        windows, negative = self._windows(jobs[0]), []
+        if jobs[0].setting.guidance_scale > 1:
+            negative = [self._prompts.encode_negative(self._render.negative_prompt, windows)] * len(jobs)
+        encoded = [*negative, *(self._prompts.encode(job.text, windows) for job in jobs)]
+        return tuple(torch.stack(tensors) for tensors in zip(*encoded, strict=True))
 
     def _noise(self, jobs: list[Job]) -> torch.Tensor:
         """Return the initial noise (B c h w). It depends on the seed alone, and is the same for all subjects."""
@@ -147,9 +161,16 @@ class ImageSampler:
 
     def _decode(self, latents: torch.Tensor) -> torch.Tensor:
         """Decode latents (B c h w) to images (B 3 H W) in about [-1, 1], float32."""
-        vae = self._pipeline.vae
-        parts = (latents / vae.config.scaling_factor).split(max(1, DECODED_PIXELS // (self.size[0] * self.size[1])))
+        vae, (width, height) = self._pipeline.vae, self._family.size
+        parts = self._family.unscale(latents.to(vae.dtype)).split(max(1, DECODED_PIXELS // (width * height)))
         return torch.cat([vae.decode(part, return_dict=False)[0].float() for part in parts])
+
+
+def image_size(pipeline: DiffusionPipeline, render: Render) -> tuple[int, int]:
+    """Return the width and height of images in pixels; by default those that the model was trained with."""
+    denoiser, factor = getattr(pipeline, "unet", None) or pipeline.transformer, pipeline.vae_scale_factor
+    width, height = (size // factor if size else denoiser.config.sample_size for size in (render.width, render.height))
+    return width * factor, height * factor
 
 
 def balanced(count: int, limit: int) -> int:
@@ -158,9 +179,9 @@ def balanced(count: int, limit: int) -> int:
     return -(-count // batches)
 
 
-def _repeated(latents: torch.Tensor, embeds: torch.Tensor) -> torch.Tensor:
-    """Return latents (B c h w) for the UNet, once or twice (G x B c h w), as the prompt embeddings are."""
-    return torch.cat([latents] * (len(embeds) // len(latents)))
+def _repeated(latents: torch.Tensor, prompts: Tensors) -> torch.Tensor:
+    """Return latents (B c h w) for the denoiser, once or twice (G x B c h w), as the prompts are."""
+    return torch.cat([latents] * (len(prompts[0]) // len(latents)))
 
 
 def initial_noise(job: Job, shape: tuple[int, ...]) -> torch.Tensor:

@@ -12,8 +12,9 @@ from safetensors.torch import load_file, save_file
 
 from stages import UserError
 from stages.models.params import Model
+from stages.rendering.load_embedding import load_embedding
 from stages.rendering.params import Render
-from stages.rendering.pipeline import SCHEDULERS, WITHOUT_ZERO_SNR, add_embedding, open_pipeline
+from stages.rendering.pipeline import SCHEDULERS, WITHOUT_ZERO_SNR, open_pipeline
 from tests.outs import write_embedding
 from tests.rendering.conftest import FAST
 from tests.tiny import WIDTH, tiny_model
@@ -97,9 +98,9 @@ def test_old_names_of_weights_are_read(model: Path, copy: Path):
 def test_embeddings_that_do_not_fit(model: Path, tmp_path: Path):
     pipeline, file = open_model(model), write_embedding(tmp_path / "e.safetensors", np.zeros((1, WIDTH + 1)))
     with pytest.raises(UserError, match="dragon</w> is a token of this model"):
-        add_embedding(pipeline, "dragon</w>", file)
+        load_embedding(pipeline, file, "dragon</w>")
     with pytest.raises(UserError, match=r"e.safetensors does not fit this model .* `dvc repro train`"):
-        add_embedding(pipeline, "<critter>", file)
+        load_embedding(pipeline, file, "<critter>")
     file.write_bytes(b"\x10\x00\x00\x00\x00\x00\x00\x00not a header!!!!")
     with pytest.raises(UserError, match=r"e.safetensors cannot be read .* `dvc repro train`"):
-        add_embedding(open_model(model), "<critter>", file)
+        load_embedding(open_model(model), file, "<critter>")
