@@ -32,6 +32,14 @@ def write_embedding(path: Path, vectors: np.ndarray, token: str = "<critter>", *
     return path
 
 
+def write_tables(path: Path, widths: dict[str, int], vectors: int = 1, **metadata: str) -> Path:
+    """Write an embedding of several tables, with random vectors as large as those of the tiny models."""
+    random = np.random.default_rng(0)
+    tables = {name: random.standard_normal((vectors, width), dtype=np.float32) for name, width in widths.items()}
+    save_file(tables, path, metadata)
+    return path
+
+
 def write_renders(folder: Path, draw: Callable[[str, int], Image.Image], prompts: dict = PROMPTS) -> None:
     """Write a render for every prompt, subject and two seeds with their index, as `render` does."""
     index = {"subjects": TOKENS, "prompts": prompts, "cells": []}

@@ -90,7 +90,7 @@ def _open_scheduler(model: Model, render: Render) -> diffusers.SchedulerMixin:
     is_flow = settings.get("_class_name") == "FlowMatchEulerDiscreteScheduler"
     if name and is_flow:
         raise UserError(
-            f"`render.scheduler` {name} does not support rectified flow, by which {model.base} samples: null."
+            f"`render.scheduler` {name} does not support rectified flow, which {model.base} uses; set null."
         )
     # Defaults of Stable Diffusion, for a base model that does not set them: latents are not clipped like pixels, and
     # PNDM skips its Runge-Kutta steps, each of which would evaluate the model four times.
