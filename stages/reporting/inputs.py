@@ -97,13 +97,23 @@ def read_curve(path: Path, *names: str) -> pd.DataFrame:
 
 
 def describe_embedding(path: Path) -> dict:
-    """Return the shape of the learned embedding, its file, its SHA-256, and the metadata in its header."""
+    """Return the family and the shape of the learned embedding, its file, its SHA-256, and the metadata in its header.
+
+    `widths` has the numbers of a vector in every table of token embeddings.
+    """
     vectors, metadata = read_embedding(path)
-    content = path.read_bytes()
-    count, width = len(next(iter(vectors.values()))), sum(table.shape[1] for table in vectors.values())
-    size = {"vectors": count, "width": width, "bytes": len(content)}
-    uri = f"data:application/octet-stream;base64,{base64.b64encode(content).decode()}"
-    return size | {"sha256": sha256(path), "metadata": metadata, "uri": uri}
+    content, widths = path.read_bytes(), {name: table.shape[1] for name, table in vectors.items()}
+    # A file without vectors for T5 has the same tensors for Stable Diffusion XL and 3.
+    is_sd3 = "t5xxl" in widths or "-v3" in metadata.get("modelspec.architecture", "")
+    return {
+        "family": "sd" if len(widths) == 1 else "sd3" if is_sd3 else "sdxl",
+        "vectors": len(next(iter(vectors.values()))),
+        "widths": widths,
+        "bytes": len(content),
+        "sha256": sha256(path),
+        "metadata": metadata,
+        "uri": f"data:application/octet-stream;base64,{base64.b64encode(content).decode()}",
+    }
 
 
 def count_images(manifest: list[dict[str, str]], train: set[str], holdout: set[str]) -> dict[str, int]:

@@ -9,6 +9,7 @@ from markupsafe import Markup
 
 from stages.common.read_outs import read_csv, read_json
 from stages.reporting.charts import scale_positions, training_curves
+from stages.reporting.examples import diffusers_example
 from stages.reporting.inputs import (
     Inputs,
     Metrics,
@@ -23,7 +24,7 @@ from stages.reporting.inputs import (
 from stages.reporting.measures import measures, read_estimates
 from stages.reporting.params import Report
 from stages.reporting.tables import params_table, provenance_table, unused_images
-from stages.reporting.usage import compatibility, diffusers_example, file_stem, web_uis
+from stages.reporting.usage import compatibility, file_stem, web_uis
 
 KINDS = ("initializer", "word", "real")
 
@@ -31,6 +32,7 @@ KINDS = ("initializer", "word", "real")
 def render_page(report: Report, inputs: Inputs, params: dict[str, dict]) -> str:
     """Return the page as HTML; `params` are shown by section. Raises UserError for an input that cannot be read."""
     concept, estimates = params["concept"], read_estimates(inputs.estimates)
+    stem = file_stem(concept["placeholder_token"])
     curated = read_json(inputs.curated / "index.json", "curate", NamedIndex)
     manifest = read_csv(inputs.manifest, "filter", dict.fromkeys(("file", "verdict", "reason", "detail"), str))
     train, holdout = ({row["source"] for row in curated[part]} for part in ("train", "holdout"))
@@ -65,10 +67,10 @@ def render_page(report: Report, inputs: Inputs, params: dict[str, dict]) -> str:
         "prompts": {name: texts[name] for name in [*params["render"]["prompts"], *sorted(texts)]},
         "params": params_table(params),
         "provenance": provenance_table(read_json(inputs.raw, "download"), embedding),
-        "example": diffusers_example(inputs.embedding, params),
-        "web_uis": web_uis(last_prompt, concept["placeholder_token"]),
-        "compatibility": compatibility(embedding["width"], params["model"]["base"]),
-        "file_stem": file_stem(concept["placeholder_token"]),
+        "example": diffusers_example(inputs.embedding, embedding, params, f"{stem}.png"),
+        "web_uis": web_uis(embedding, last_prompt, concept["placeholder_token"]),
+        "compatibility": compatibility(embedding, params["model"]["base"]),
+        "file_stem": stem,
         "inputs": inputs,
         "uri": data_uri,
     }
