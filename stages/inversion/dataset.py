@@ -17,22 +17,41 @@ from stages.models.params import Concept
 
 
 @dataclass(frozen=True)
-class CuratedImages:
-    """The files of training images, the text beside each or None, and the files of held-out images."""
+class CuratedImage:
+    """The file of an image, the text beside it or None, the height and width that it had before it was made a square,
+    and the top and left of the square; the index of an older version lacks the sizes.
+    """
 
-    train: list[Path]
-    texts: list[str | None]
-    holdout: list[Path]
+    file: Path
+    text: str | None = None
+    original_size: tuple[int, int] | None = None
+    crop: tuple[int, int] = (0, 0)
+
+
+@dataclass(frozen=True)
+class CuratedImages:
+    """The training images and the held-out images."""
+
+    train: list[CuratedImage]
+    holdout: list[CuratedImage]
 
 
 @dataclass(frozen=True)
 class LatentCache:
-    """The latents' mean and deviation (I c h w), those of the mirrored images or None, and every image's captions."""
+    """The latents' mean and deviation (I c h w), those of the mirrored images or None, every image's captions, and the
+    sizes (I 6) that `Backbone.predict` explains; a mirrored image has the same ones.
+    """
 
     mean: torch.Tensor
     std: torch.Tensor
     mirrored: tuple[torch.Tensor, torch.Tensor] | None
     captions: list[list[int]]
+    sizes: torch.Tensor
+
+    def square(self) -> tuple[tuple[int, ...], torch.Tensor]:
+        """Return the shape of the latents (c h w), and the sizes (1 6) of a square image that was not cropped."""
+        side = self.sizes[:1, 4:]
+        return tuple(self.mean.shape[1:]), torch.cat([side, torch.zeros_like(side), side], dim=1)
 
     def sample(self, image: int, noise: torch.Tensor, flip: bool = False) -> torch.Tensor:
         """Draw from the posterior of an image's latents, with standard normal `noise` (c h w)."""
@@ -43,9 +62,13 @@ class LatentCache:
 def curated_images(folder: Path) -> CuratedImages:
     """List the curated images, with the text files beside the training images."""
     index = read_json(folder / "index.json", "curate", CuratedIndex)
-    train, holdout = ([folder / row["file"] for row in index[part]] for part in ("train", "holdout"))
-    files = [path.with_suffix(".txt") for path in train]
-    return CuratedImages(train, [f.read_text(encoding="utf-8") if f.is_file() else None for f in files], holdout)
+
+    def image(row: dict, has_text: bool) -> CuratedImage:
+        file = (folder / row["file"]).with_suffix(".txt")
+        text = file.read_text(encoding="utf-8") if has_text and file.is_file() else None
+        return CuratedImage(folder / row["file"], text, row.get("original_size"), row.get("crop", (0, 0)))
+
+    return CuratedImages([image(row, True) for row in index["train"]], [image(row, False) for row in index["holdout"]])
 
 
 def encode_dataset(
@@ -56,7 +79,7 @@ def encode_dataset(
     If no images are held out, the training images serve for both.
     """
     build = partial(build_captions, concept.property, concept.placeholder_token, recipe.captions)
-    captions, choices = build(images.texts)
+    captions, choices = build([image.text for image in images.train])
     training = encode_images(backbone, images.train, choices, recipe.flip), backbone.tokenize(captions)
     held_out = training
     if images.holdout:
@@ -66,12 +89,16 @@ def encode_dataset(
     return training, held_out
 
 
-def encode_images(backbone: Backbone, paths: list[Path], captions: list[list[int]], flip: bool) -> LatentCache:
+def encode_images(backbone: Backbone, images: list[CuratedImage], captions: list[list[int]], flip: bool) -> LatentCache:
     """Encode images once, and mirrored once more if `flip`. Raises UserError for an image that cannot be encoded."""
+    paths = [image.file for image in images]
     arrays = [np.asarray(_read(path, paths[0]), dtype=np.float32) for path in paths]
-    images = torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2) / 127.5 - 1
-    mean, std = _finite(backbone.encode(images), paths)
-    return LatentCache(mean, std, _finite(backbone.encode(images.flip(-1)), paths) if flip else None, captions)
+    pixels = torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2) / 127.5 - 1
+    mean, std = _finite(backbone.encode(pixels), paths)
+    mirrored = _finite(backbone.encode(pixels.flip(-1)), paths) if flip else None
+    side = tuple(pixels.shape[-2:])
+    sizes = torch.tensor([(*(image.original_size or side), *image.crop, *side) for image in images])
+    return LatentCache(mean, std, mirrored, captions, sizes.float())
 
 
 def _read(path: Path, first: Path) -> Image.Image:

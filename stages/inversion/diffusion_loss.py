@@ -92,9 +92,9 @@ class DiffusionLoss:
         return loss.detach(), gradient
 
     def _losses(self, vectors: torch.Tensor, *batch: torch.Tensor) -> Tensors:
-        latents, noise, timesteps, ids, _ = batch
+        latents, noise, timesteps, ids, sizes, _ = batch
         schedule = self._backbone.schedule
         noisy = schedule.add_noise(latents, noise, timesteps)
-        predicted = self._backbone.predict(noisy, timesteps, self._backbone.encode_prompt(ids, vectors))
+        predicted = self._backbone.predict(noisy, timesteps, self._backbone.encode_prompt(ids, vectors), sizes)
         target = schedule.target(latents, noise, timesteps)
         return (F.mse_loss(predicted, target, reduction="none").flatten(1).mean(1),)

@@ -6,7 +6,6 @@ Legend: V vectors of the embedding, D width, N tokens of the vocabulary, K sampl
 from dataclasses import dataclass
 
 import torch
-from torch.nn import functional as F
 
 from stages.inversion.params import Train
 from stages.inversion.validation import FixedLoss
@@ -60,8 +59,12 @@ def word_starts(backbone: Backbone, initializer: torch.Tensor, loss: FixedLoss, 
 
 
 def nearest_words(backbone: Backbone, vectors: torch.Tensor) -> str:
-    """Return the words whose embeddings have the largest cosine similarity to the mean of `vectors` (V D)."""
-    similarity = F.normalize(backbone.token_embeddings(), dim=1) @ F.normalize(vectors.mean(0), dim=0)
+    """Return the words whose embeddings have the largest cosine similarity to the mean of `vectors` (V D).
+
+    The model's tables count equally.
+    """
+    table, mean = (backbone.tables.normalize(x) for x in (backbone.token_embeddings(), vectors.mean(0, keepdim=True)))
+    similarity = table @ mean[0]
     words = backbone.words()
     rows = [row for row in similarity.argsort(descending=True, stable=True).tolist() if words[row]]
     return ", ".join(words[row] for row in rows[:NEAREST])

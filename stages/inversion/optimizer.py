@@ -5,14 +5,15 @@ Legend: V vectors of the embedding, D width.
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from diffusers.optimization import get_scheduler
-from torch.nn import functional as F
 from torch.optim.adamw import adamw
 
 from stages import UserError
 from stages.inversion.params import Train
 from stages.inversion.state import TrainState
+from stages.models.embedding import Tables
 
 MIN_SCALE = 2.0**-14
 MAX_SCALE = 2.0**24
@@ -22,24 +23,28 @@ GROWTH_INTERVAL = 2000
 class Optimizer:
     """The update of the embedding: AdamW, the pull towards the initializer token, and the projection to the sphere.
 
-    `initializer` (V D) is the initializer token's embedding, and `norm` the radius of the sphere.
+    `initializer` (V D) is the initializer token's embedding. The radius of the sphere is the mean norm of the
+    `token_embeddings` (N D). Each of the tables has a sphere, and a pull, of its own.
     """
 
-    def __init__(self, recipe: Train, initializer: torch.Tensor, norm: float) -> None:
-        self._recipe, self._norm = recipe, norm
-        self._direction = F.normalize(initializer, dim=1)
+    def __init__(
+        self, recipe: Train, tables: Tables, initializer: torch.Tensor, token_embeddings: torch.Tensor
+    ) -> None:
+        self._recipe, self._tables = recipe, tables
+        self._direction = tables.normalize(initializer)
+        self._radius = tables.map(lambda part: part.norm(dim=1).mean().expand(1, part.shape[1]), token_embeddings)
         self._rate = learning_rates(recipe)
 
     def project(self, vectors: torch.Tensor) -> torch.Tensor:
         """Return the nearest vectors (V D) that the geometry allows."""
-        return F.normalize(vectors, dim=1) * self._norm if self._recipe.geometry == "sphere" else vectors
+        return self._tables.normalize(vectors) * self._radius if self._recipe.geometry == "sphere" else vectors
 
     @torch.no_grad()
     def step(self, state: TrainState, loss: float, gradient: torch.Tensor) -> dict[str, float]:
         """Update `state` with the mean loss and its gradient (V D), and return scalars to log."""
         recipe, rate, step = self._recipe, self._rate(state.step), torch.tensor(float(state.step))
         if recipe.prior:
-            norms, cosines = state.vectors.norm(dim=1, keepdim=True), self._cosines(state.vectors)
+            norms, cosines = self._tables.norms(state.vectors), self._cosines(state.vectors)
             gradient = gradient - recipe.prior / norms * (self._direction - cosines * state.vectors / norms)
         if recipe.max_gradient_norm is not None:
             # As torch.nn.utils.clip_grad_norm_ does.
@@ -53,14 +58,16 @@ class Optimizer:
         state.average = self.project(recipe.ema_decay * state.average + (1 - recipe.ema_decay) * state.vectors)
         state.step += 1
         state.train_losses.append(loss)
-        state.norms.append(state.vectors.norm(dim=1).mean().item())
+        state.norms.append(float(np.mean(self._tables.mean_norms(state.vectors))))
         state.scale.good_steps += 1
         if recipe.mixed_precision == "fp16" and state.scale.good_steps % GROWTH_INTERVAL == 0:
             state.scale.value = min(2 * state.scale.value, MAX_SCALE)
         return {"loss": loss, "learning_rate": rate, "vector_norm": state.norms[-1]}
 
     def _cosines(self, vectors: torch.Tensor) -> torch.Tensor:
-        return (F.normalize(vectors, dim=1) * self._direction).sum(1, keepdim=True)
+        """Return the cosine of each vector and the initializer token in every table, in all its columns (V D)."""
+        products = self._tables.normalize(vectors) * self._direction
+        return self._tables.map(lambda part: part.sum(1, keepdim=True).expand_as(part), products)
 
 
 def reduce_scale(recipe: Train, state: TrainState, timesteps: torch.Tensor) -> None:

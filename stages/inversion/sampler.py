@@ -10,17 +10,18 @@ import torch
 from stages.inversion.dataset import LatentCache
 from stages.inversion.params import Train
 from stages.models.noise import generator, normal
-from stages.models.schedule import NoiseSchedule
+from stages.models.schedule import Schedule
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Latents and noise (B c h w), timesteps (B), caption ids (B L), loss weights (B)."""
+    """Latents and noise (B c h w), timesteps (B), caption ids (B L), sizes of the images (B 6), loss weights (B)."""
 
     latents: torch.Tensor
     noise: torch.Tensor
     timesteps: torch.Tensor
     ids: torch.Tensor
+    sizes: torch.Tensor
     weights: torch.Tensor
 
     def __len__(self) -> int:
@@ -42,29 +43,31 @@ class Batch:
 class Sampler:
     """Cached latents with noise, timesteps and captions; every epoch is a new permutation of the images."""
 
-    def __init__(self, cache: LatentCache, ids: torch.Tensor, schedule: NoiseSchedule, recipe: Train) -> None:
+    def __init__(self, cache: LatentCache, ids: torch.Tensor, schedule: Schedule, recipe: Train) -> None:
         self._cache, self._ids, self._schedule, self._recipe = cache, ids, schedule.to("cpu"), recipe
 
     def draw(self, step: int, samples: range) -> Batch:
         """Draw the samples with these numbers of the global batch of `step`."""
         drawn = [self._sample(step, sample) for sample in samples]
-        latents, noise, timesteps, captions = zip(*drawn, strict=True)
+        latents, noise, timesteps, captions, sizes = zip(*drawn, strict=True)
         timesteps = torch.tensor(timesteps)
         weights = torch.ones(len(drawn))
         if self._recipe.min_snr_gamma is not None:
             weights = self._schedule.min_snr_weight(timesteps, self._recipe.min_snr_gamma)
-        return Batch(torch.stack(latents), torch.stack(noise), timesteps, self._ids[list(captions)], weights)
+        ids = self._ids[list(captions)]
+        return Batch(torch.stack(latents), torch.stack(noise), timesteps, ids, torch.stack(sizes), weights)
 
-    def _sample(self, step: int, sample: int) -> tuple[torch.Tensor, torch.Tensor, int, int]:
+    def _sample(self, step: int, sample: int) -> tuple[torch.Tensor, torch.Tensor, float, int, torch.Tensor]:
         seed, counter = self._recipe.seed, (step, sample)
         image = self._image(step * self._recipe.batch_size + sample)
         flip = self._cache.mirrored is not None and generator(seed, "flip", *counter).random() < 0.5
         shape = tuple(self._cache.mean.shape[1:])
         latents = self._cache.sample(image, torch.from_numpy(normal(seed, "posterior", *counter, shape)), flip)
         noise = torch.from_numpy(normal(seed, "noise", *counter, shape))
-        timestep = int(generator(seed, "timestep", *counter).integers(self._schedule.timesteps))
+        timestep = self._schedule.draw(generator(seed, "timestep", *counter))
         captions = self._cache.captions[image]
-        return latents, noise, timestep, captions[generator(seed, "caption", *counter).integers(len(captions))]
+        caption = captions[generator(seed, "caption", *counter).integers(len(captions))]
+        return latents, noise, timestep, caption, self._cache.sizes[image]
 
     def _image(self, count: int) -> int:
         """Return the image of the sample that `count` samples precede."""

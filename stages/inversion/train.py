@@ -60,15 +60,15 @@ def train(
     check_world_size(accelerator, recipe.batch_size)
     training, held_out = encode_dataset(backbone, concept, recipe, images)
     sampler, initializer = Sampler(*training, backbone.schedule, recipe), backbone.initializer_vectors()
-    fixed = partial(fixed_batch, timesteps=backbone.schedule.timesteps, seed=recipe.seed)
+    fixed = partial(fixed_batch, schedule=backbone.schedule, seed=recipe.seed)
     validation, test = (fixed(*held_out, stream, strata=recipe.validation_timesteps) for stream in HELD_OUT)
     micro_batch = resumed.micro_batch if resumed else runtime.micro_batch
     loss = DiffusionLoss(backbone, recipe.batch_size, micro_batch, graph=backbone.device.type == "cuda")
     samples = sampler.draw(0, share(recipe.batch_size, accelerator))
     loss.fit_micro_batch(initializer, samples, validation, runtime.gradient_checkpointing, accelerator)
     validation, test = (FixedLoss(loss, batch, accelerator) for batch in (validation, test))
-    caption, shape = recipe.progress_prompt.replace("{}", concept.placeholder_token), tuple(training[0].mean.shape[1:])
-    optimizer = Optimizer(recipe, initializer, backbone.token_embeddings().norm(dim=1).mean().item())
+    caption, scene = recipe.progress_prompt.replace("{}", concept.placeholder_token), training[0].square()
+    optimizer = Optimizer(recipe, backbone.tables, initializer, backbone.token_embeddings())
     advance = partial(
         training_loop,
         recipe,
@@ -76,7 +76,7 @@ def train(
         loss=loss,
         validation=validation,
         optimizer=optimizer,
-        preview=lambda vectors: preview(backbone, caption, vectors, shape, recipe.seed),
+        preview=lambda vectors: preview(backbone, caption, vectors, *scene, seed=recipe.seed),
         accelerator=accelerator,
     )
     state = resumed

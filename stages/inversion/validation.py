@@ -19,6 +19,7 @@ from stages.inversion.dataset import LatentCache
 from stages.inversion.diffusion_loss import DiffusionLoss
 from stages.inversion.sampler import Batch
 from stages.models.noise import generator, normal
+from stages.models.schedule import Schedule
 
 GRADIENT_SCALE = 2.0**8  # keeps a gradient from underflow in half precision
 
@@ -52,11 +53,13 @@ class FixedLoss:
         return total[1:].view_as(vectors).cpu()
 
 
-def fixed_batch(cache: LatentCache, ids: torch.Tensor, stream: str, *, timesteps: int, seed: int, strata: int) -> Batch:
+def fixed_batch(
+    cache: LatentCache, ids: torch.Tensor, stream: str, *, schedule: Schedule, seed: int, strata: int
+) -> Batch:
     """Draw K = images x strata samples, the same for the same seed and stream.
 
-    Sample k has the timestep in the middle of the k-th of K equal parts of the schedule, and consecutive samples have
-    different images: every image is seen in every region of the schedule.
+    Sample k has the timestep in the middle of the k-th of K equally likely parts of the schedule, and consecutive
+    samples have different images: every image is seen in every region of the schedule.
     """
     images, shape = len(cache.mean), tuple(cache.mean.shape[1:])
     count = images * strata
@@ -67,8 +70,9 @@ def fixed_batch(cache: LatentCache, ids: torch.Tensor, stream: str, *, timesteps
         noise.append(drawn[1])
         choices = cache.captions[k % images]
         captions.append(choices[generator(seed, stream, 1, k).integers(len(choices))])
-    middles = torch.tensor([int((k + 0.5) / count * timesteps) for k in range(count)])
-    return Batch(torch.stack(latents), torch.stack(noise), middles, ids[captions], torch.ones(count))
+    middles = torch.tensor([schedule.quantile((k + 0.5) / count) for k in range(count)])
+    sizes = cache.sizes[[k % images for k in range(count)]]
+    return Batch(torch.stack(latents), torch.stack(noise), middles, ids[captions], sizes, torch.ones(count))
 
 
 def relative_loss(losses: torch.Tensor, reference: torch.Tensor) -> RelativeLoss:

@@ -1,7 +1,7 @@
 """Choose attention, fused kernels and compilation: the same numbers up to rounding, at another speed."""
 
 import torch
-from diffusers import SD3Transformer2DModel, UNet2DConditionModel
+from diffusers import ModelMixin, UNet2DConditionModel
 
 from stages.common.runtime import Runtime
 from stages.models.backbone import Backbone
@@ -20,27 +20,24 @@ def apply_kernels(backbone: Backbone, runtime: Runtime, steps: int) -> list[str]
     if fused:
         from stages.models.fused.clip import fuse_text_encoder
 
-        fuse_text_encoder(backbone.text_encoder)
+        for encoder in backbone.text_encoders:
+            fuse_text_encoder(encoder)
     return warnings
 
 
-def accelerate_denoiser(
-    denoiser: UNet2DConditionModel | SD3Transformer2DModel, runtime: Runtime, steps: int
-) -> tuple[torch.nn.Module, bool, list[str]]:
+def accelerate_denoiser(denoiser: ModelMixin, runtime: Runtime, steps: int) -> tuple[torch.nn.Module, bool, list[str]]:
     """Return the module to call instead of `denoiser`, whether its kernels are fused, and warnings."""
     device, warnings = denoiser.device, []
-    compile_mode, fused = choose_kernels(runtime, device, steps)
+    # The fused kernels are those of Stable Diffusion 1.x and 2.x.
+    covered = isinstance(denoiser, UNet2DConditionModel) and denoiser.config.addition_embed_type is None
+    compile_mode, fused = choose_kernels(runtime, device, steps, covered=covered)
     if compile_mode != "off" and runtime.fused_kernels is True:
         warnings.append(f"`runtime.compile: {compile_mode}` excludes `runtime.fused_kernels`, which are not used")
     attention = runtime.attention
     if attention == "xformers" and (reason := _xformers_failure(device, denoiser.dtype)):
         warnings.append(f"`runtime.attention: xformers` cannot run here ({reason}); PyTorch's attention is used")
         attention = "auto"
-    if fused and not isinstance(denoiser, UNet2DConditionModel):
-        if runtime.fused_kernels is True:
-            warnings.append("`runtime.fused_kernels` are for UNets; PyTorch's kernels are used")
-        fused = False
-    if fused and (reason := _fused_failure(device)):
+    if fused and (reason := _fused_failure(device, covered)):
         warnings.append(f"`runtime.fused_kernels` cannot run here ({reason}); PyTorch's kernels are used")
         fused = False
     if fused:
@@ -56,16 +53,16 @@ def accelerate_denoiser(
     return denoiser, fused, warnings
 
 
-def choose_kernels(runtime: Runtime, device: torch.device, steps: int) -> tuple[str, bool]:
+def choose_kernels(runtime: Runtime, device: torch.device, steps: int, *, covered: bool) -> tuple[str, bool]:
     """Return what to compile (off, regional or full), and whether to use the fused kernels.
 
     They exclude each other: the compiler fuses the same operations. `auto` takes the fused kernels on a GPU, or if
-    they are off, regional compilation for runs that are long enough to pay for it.
+    they are off or do not cover the model, regional compilation for runs that are long enough to pay for it.
     """
     if runtime.compile in ("regional", "full"):
         return runtime.compile, False
     on_gpu = device.type == "cuda"
-    fused = runtime.fused_kernels is True or (runtime.fused_kernels == "auto" and on_gpu)
+    fused = runtime.fused_kernels is True or (runtime.fused_kernels == "auto" and on_gpu and covered)
     pays = runtime.compile == "auto" and on_gpu and not fused and steps >= REGIONAL_PAYS_STEPS
     return "regional" if pays else "off", fused
 
@@ -82,8 +79,10 @@ def _xformers_failure(device: torch.device, dtype: torch.dtype) -> str | None:
     return None
 
 
-def _fused_failure(device: torch.device) -> str | None:
+def _fused_failure(device: torch.device, covered: bool) -> str | None:
     """Run a fused kernel once, and return why it fails, or None."""
+    if not covered:
+        return "they are made for Stable Diffusion 1 and 2"
     if device.type != "cuda" or torch.cuda.get_device_capability(device) < (8, 0):
         return "they need an NVIDIA GPU of compute capability 8.0 or newer"
     try:
@@ -105,4 +104,6 @@ def _compile(denoiser: torch.nn.Module, mode: str) -> None:
     if mode == "full":
         denoiser.compile(dynamic=False)
     elif mode == "regional":
+        # diffusers names the blocks of a UNet here, but not those of Stable Diffusion 3's transformer.
+        denoiser._repeated_blocks = denoiser._repeated_blocks or denoiser._no_split_modules
         denoiser.compile_repeated_blocks(dynamic=False)

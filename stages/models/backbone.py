@@ -7,26 +7,39 @@ H W image.
 from typing import Protocol
 
 import torch
+from diffusers import SchedulerMixin
+from diffusers.utils.logging import disable_progress_bar
+from transformers.utils import logging
 
-from stages import UserError
+from stages.models.components import known_family
 from stages.models.embedding import Tables
-from stages.models.model_files import family
 from stages.models.params import Concept, Model
-from stages.models.schedule import NoiseSchedule
+from stages.models.schedule import Schedule
 from stages.models.stable_diffusion import StableDiffusion
+from stages.models.stable_diffusion_3 import StableDiffusion3
+from stages.models.stable_diffusion_xl import StableDiffusionXL
 
-FAMILIES = {"StableDiffusionPipeline": StableDiffusion}
+FAMILIES = {
+    "StableDiffusionPipeline": StableDiffusion,
+    "StableDiffusionXLPipeline": StableDiffusionXL,
+    "StableDiffusion3Pipeline": StableDiffusion3,
+}
+Conditioning = tuple[torch.Tensor, ...]  # what the denoiser sees of a prompt; its first dimension is B
 
 
 class Backbone(Protocol):
-    """A frozen text-to-image model whose tokenizer and text encoder accept one new token."""
+    """A frozen text-to-image model whose tokenizers and text encoders accept one new token.
 
-    schedule: NoiseSchedule
-    scheduler_config: dict
+    `scheduler` samples without noise between the steps. `tables` names the tables of token embeddings, and
+    `architecture` the model in the metadata of an embedding file.
+    """
+
+    schedule: Schedule
+    scheduler: SchedulerMixin
     device: torch.device
     dtype: torch.dtype
     denoiser: torch.nn.Module
-    text_encoder: torch.nn.Module
+    text_encoders: list[torch.nn.Module]
     tables: Tables
     architecture: str
 
@@ -34,13 +47,19 @@ class Backbone(Protocol):
         """Return the embedding of the initializer token, V times (V D), float32, on the CPU."""
 
     def token_embeddings(self) -> torch.Tensor:
-        """Return the table of token embeddings (N D), float32, on the CPU."""
+        """Return the embeddings of CLIP's tokens in all tables (N D), float32, on the CPU.
+
+        In a table of another vocabulary, that of T5, it is the mean of the tokens of the CLIP token's text.
+        """
 
     def words(self) -> list[str]:
         """Return the word that each row of the table stands for (N); empty for special tokens and parts of words."""
 
     def tokenize(self, captions: list[str]) -> torch.Tensor:
-        """Return ids (B L) of captions that contain the placeholder token. Raises UserError if it is cut off."""
+        """Return ids (B L) of captions that contain the placeholder token, for all encoders side by side.
+
+        Raises UserError if the token is cut off.
+        """
 
     def empty_prompt(self) -> torch.Tensor:
         """Return the ids of an empty prompt (1 L)."""
@@ -54,11 +73,17 @@ class Backbone(Protocol):
     def release_vae(self, *, for_good: bool) -> None:
         """Move the VAE off the device; `for_good` deletes it, and `encode` and `decode` must not be called again."""
 
-    def encode_prompt(self, ids: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
-        """Encode ids (B L) to prompt embeddings (B L D), with `vectors` (V D) as the new token's embedding."""
+    def encode_prompt(self, ids: torch.Tensor, vectors: torch.Tensor) -> Conditioning:
+        """Encode ids (B L), with `vectors` (V D) as the new token's embedding."""
 
-    def predict(self, noisy: torch.Tensor, timesteps: torch.Tensor, prompt_embeds: torch.Tensor) -> torch.Tensor:
-        """Return the denoiser's prediction (B c h w), float32, for noisy latents (B c h w) and timesteps (B)."""
+    def predict(
+        self, noisy: torch.Tensor, timesteps: torch.Tensor, conditioning: Conditioning, sizes: torch.Tensor
+    ) -> torch.Tensor:
+        """Return the denoiser's prediction (B c h w), float32, for noisy latents (B c h w) and timesteps (B).
+
+        `sizes` (B 6) are the original height and width, the top and left of the crop, and the height and width of the
+        image that the latents encode, in pixels. Stable Diffusion XL is conditioned on them.
+        """
 
     def enable_gradient_checkpointing(self) -> None:
         """Recompute the denoiser's activations in the backward pass from now on."""
@@ -69,7 +94,7 @@ def open_backbone(model: Model, concept: Concept, device: torch.device | str, dt
 
     Raises UserError for a missing folder or file, an unknown family, or weights that are not safetensors.
     """
-    name = family(model)
-    if name not in FAMILIES:
-        raise UserError(f"{model.base} is a {name}; this pipeline trains {', '.join(FAMILIES)}: change `model.base`.")
-    return FAMILIES[name](model, concept, torch.device(device), dtype)
+    kind = FAMILIES[known_family(model)]
+    logging.disable_progress_bar()
+    disable_progress_bar()
+    return kind(model, concept, torch.device(device), dtype)

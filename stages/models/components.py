@@ -57,16 +57,21 @@ OTHER_SCHEDULES = ("EDM", "FlowMatch", "Cosine")  # starts of the names of sched
 SIDE = 64  # px of the image with which the shapes are compared
 
 
+def known_family(model: Model) -> str:
+    """Return the name of the model's pipeline class. Raises UserError if it is none that can be trained."""
+    if (name := family(model)) not in PARTS:
+        raise UserError(f"{model.base} is a {name}; this pipeline trains {', '.join(PARTS)}: change `model.base`.")
+    return name
+
+
 def load_components(model: Model, dtype: torch.dtype, vae_dtype: torch.dtype) -> SimpleNamespace:
     """Return the parts of a base model under the names that diffusers' pipeline class gives them.
 
     The models are frozen and on the CPU. With `model.t5: none` T5 and its tokenizer are None. Raises UserError for a
     model of another family, and for a part that cannot be loaded or does not fit the others.
     """
-    if (name := family(model)) not in PARTS:
-        raise UserError(f"{model.base} is a {name}; this pipeline uses {', '.join(PARTS)}: change `model.base`.")
     parts = {}
-    for part, kind in PARTS[name].items():
+    for part, kind in PARTS[known_family(model)].items():
         if part in T5 and model.t5 == "none":
             parts[part] = None
         elif part == "scheduler":

@@ -67,7 +67,7 @@ def test_best_embedding_is_kept_and_not_the_last(folder: Path, curated: Path):
 
 def test_only_the_embedding_changes(folder: Path, curated: Path):
     backbone = open_tiny(folder)
-    modules = (backbone.denoiser, backbone.text_encoder)
+    modules = (backbone.denoiser, *backbone.text_encoders)
     before = [{name: value.clone() for name, value in module.state_dict().items()} for module in modules]
     run(backbone, curated, steps=2)
     for module, old in zip(modules, before, strict=True):

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from diffusers.optimization import get_scheduler
+from torch.nn import functional as F
 
 from stages import UserError
 from stages.inversion.optimizer import (
@@ -15,9 +16,19 @@ from stages.inversion.optimizer import (
 )
 from stages.inversion.params import Train
 from stages.inversion.state import TrainState, initial_state
+from stages.models.embedding import Tables
 
 GRADIENTS = torch.randn(8, 2, 5, generator=torch.Generator().manual_seed(0))
 INITIAL = torch.randn(2, 5, generator=torch.Generator().manual_seed(1))
+ONE, TWO = Tables({"clip": 5}), Tables({"clip_l": 2, "clip_g": 3})
+
+
+def make_optimizer(recipe: Train, tables: Tables = ONE, norms: tuple[float, ...] = (1.0,)) -> Optimizer:
+    """Return an optimizer for a model whose token embeddings have these norms in its tables."""
+    parts = [
+        norm * F.normalize(torch.ones(3, width)) for norm, width in zip(norms, tables.widths.values(), strict=True)
+    ]
+    return Optimizer(recipe, tables, INITIAL, torch.cat(parts, dim=1))
 
 
 def make_state(recipe: Train) -> TrainState:
@@ -27,7 +38,7 @@ def make_state(recipe: Train) -> TrainState:
 @pytest.mark.parametrize("options", [{}, {"adam_weight_decay": 0.0}, {"max_gradient_norm": 0.5}, {"adam_beta1": 0.5}])
 def test_steps_equal_those_of_torch(options: dict):
     recipe = Train(steps=8, learning_rate=0.1, lr_scheduler="cosine", lr_warmup_steps=2, **options)
-    state, optimizer = make_state(recipe), Optimizer(recipe, INITIAL, 1.0)
+    state, optimizer = make_state(recipe), make_optimizer(recipe)
     parameter = torch.nn.Parameter(INITIAL.clone())
     adam = torch.optim.AdamW(
         [parameter], lr=0.1, betas=(recipe.adam_beta1, 0.999), weight_decay=recipe.adam_weight_decay, foreach=False
@@ -88,22 +99,27 @@ def test_scaled_learning_rate_is_multiplied_by_the_global_batch():
     assert learning_rates(Train(learning_rate=1e-2, batch_size=4))(0) == pytest.approx(1e-2)
 
 
-def test_sphere_keeps_the_norm_and_the_direction_of_adamw():
+@pytest.mark.parametrize(("tables", "norms"), [(ONE, (2.0,)), (TWO, (2.0, 0.5))], ids=["one table", "two tables"])
+def test_sphere_keeps_the_norm_and_the_direction_of_adamw(tables: Tables, norms: tuple[float, ...]):
     recipe = Train(steps=1, learning_rate=0.1, geometry="sphere", adam_weight_decay=0.0)
     free, state = Train(steps=1, learning_rate=0.1, adam_weight_decay=0.0), make_state(recipe)
-    Optimizer(recipe, INITIAL, 2.0).step(state, 1.0, GRADIENTS[0])
+    make_optimizer(recipe, tables, norms).step(state, 1.0, GRADIENTS[0])
     unbound = make_state(free)
-    Optimizer(free, INITIAL, 2.0).step(unbound, 1.0, GRADIENTS[0])
-    torch.testing.assert_close(state.vectors.norm(dim=1), torch.tensor([2.0, 2.0]))
-    torch.testing.assert_close(state.vectors, 2 * torch.nn.functional.normalize(unbound.vectors, dim=1))
+    make_optimizer(free, tables, norms).step(unbound, 1.0, GRADIENTS[0])
+    parts, directions = tables.split(state.vectors), tables.split(unbound.vectors)
+    for name, norm in zip(tables.widths, norms, strict=True):
+        torch.testing.assert_close(parts[name], norm * F.normalize(directions[name]))
+    assert state.norms == [pytest.approx(sum(norms) / len(norms))]
 
 
-def test_prior_adds_the_gradient_of_the_cosine_distance():
+@pytest.mark.parametrize("tables", [ONE, TWO], ids=["one table", "two tables"])
+def test_prior_adds_the_gradient_of_the_cosine_distance(tables: Tables):
     recipe, vectors = Train(prior=0.3), torch.randn(2, 5, generator=torch.Generator().manual_seed(2))
     state, given = initial_state(recipe, "start", vectors, torch.ones(6)), []
-    optimizer = Optimizer(recipe, INITIAL, 1.0)
+    optimizer = make_optimizer(recipe, tables, (1.0,) * len(tables.widths))
     leaf = vectors.clone().requires_grad_()
-    (0.3 * (1 - torch.cosine_similarity(leaf, INITIAL, dim=1)).sum()).backward()
+    for part, initial in zip(tables.split(leaf).values(), tables.split(INITIAL).values(), strict=True):
+        (0.3 * (1 - torch.cosine_similarity(part, initial, dim=1)).sum()).backward()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
             "stages.inversion.optimizer.adamw", lambda _, gradients, *args, **options: given.extend(gradients)
@@ -114,7 +130,7 @@ def test_prior_adds_the_gradient_of_the_cosine_distance():
 
 def test_moving_average_has_the_weights_of_its_decay():
     recipe = Train(steps=8, learning_rate=0.1, ema_decay=0.75)
-    state, optimizer = make_state(recipe), Optimizer(recipe, INITIAL, 1.0)
+    state, optimizer = make_state(recipe), make_optimizer(recipe)
     expected = INITIAL.clone()
     for gradient in GRADIENTS:
         optimizer.step(state, 1.0, gradient)
@@ -141,7 +157,7 @@ def test_scale_doubles_after_many_good_steps_up_to_a_limit(precision: str, befor
     state.scale.value, state.scale.good_steps = before, GROWTH_INTERVAL - 2
     values = []
     for gradient in GRADIENTS[:3]:
-        Optimizer(recipe, INITIAL, 1.0).step(state, 1.0, gradient)
+        make_optimizer(recipe).step(state, 1.0, gradient)
         values.append(state.scale.value)
     assert values == [before, after, after]
 

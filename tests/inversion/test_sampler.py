@@ -25,7 +25,8 @@ IDS = torch.tensor([[1, 90 + i, 2] for i in range(3)])
 def latent_cache(flip: bool = True) -> LatentCache:
     generator = torch.Generator().manual_seed(0)
     mean, std, mirrored = torch.randn(3, 5, *SHAPE, generator=generator)
-    return LatentCache(mean, std.abs(), (mirrored, std.abs()) if flip else None, [[0, 1, 2]] * 5)
+    sizes = torch.arange(30.0).view(5, 6)
+    return LatentCache(mean, std.abs(), (mirrored, std.abs()) if flip else None, [[0, 1, 2]] * 5, sizes)
 
 
 def make_sampler(flip: bool = True, **options: object) -> Sampler:

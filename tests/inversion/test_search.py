@@ -15,7 +15,7 @@ from stages.inversion.search import search
 from stages.inversion.state import TrainState, initial_state
 from stages.inversion.validation import FixedLoss, fixed_batch
 from stages.models.stable_diffusion import StableDiffusion
-from tests.inversion.test_sampler import latent_cache
+from tests.inversion.test_sampler import SCHEDULE, latent_cache
 from tests.inversion.tiny_training import CONCEPT, RecordingCallbacks, assert_same, open_tiny, run
 
 SEARCH = CONCEPT.model_copy(update={"initialization": "search"})
@@ -24,7 +24,7 @@ OPTIONS = {"concept": SEARCH, "search_starts": 5, "search_steps": 2, "search_wor
 
 def search_loss(backbone: StableDiffusion) -> FixedLoss:
     ids = backbone.tokenize(["a <critter>", "the <critter>", "photo of <critter>"])
-    batch = fixed_batch(latent_cache(), ids, "search", timesteps=1000, seed=0, strata=2)
+    batch = fixed_batch(latent_cache(), ids, "search", schedule=SCHEDULE, seed=0, strata=2)
     return FixedLoss(DiffusionLoss(backbone, 4, 3, graph=False), batch, Accelerator(cpu=True))
 
 

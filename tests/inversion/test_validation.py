@@ -10,12 +10,12 @@ from accelerate import Accelerator
 from stages.inversion.diffusion_loss import DiffusionLoss
 from stages.inversion.sampler import Batch
 from stages.inversion.validation import FixedLoss, RelativeLoss, fixed_batch, relative_loss
-from tests.inversion.test_sampler import IDS, latent_cache
+from tests.inversion.test_sampler import IDS, SCHEDULE, latent_cache
 from tests.inversion.tiny_training import open_tiny
 
 
 def make_batch(stream: str = "validation", seed: int = 0) -> Batch:
-    return fixed_batch(latent_cache(), IDS, stream, timesteps=1000, seed=seed, strata=4)
+    return fixed_batch(latent_cache(), IDS, stream, schedule=SCHEDULE, seed=seed, strata=4)
 
 
 def test_batch_is_the_same_for_the_same_seed_and_stream():
@@ -35,7 +35,7 @@ def test_timesteps_are_stratified_for_every_image():
 def test_processes_and_micro_batches_give_the_same_losses(folder: Path, processes: int):
     backbone = open_tiny(folder)
     ids = backbone.tokenize(["a <critter>", "the <critter>", "photo of <critter>"])
-    batch = fixed_batch(latent_cache(), ids, "validation", timesteps=1000, seed=0, strata=4)
+    batch = fixed_batch(latent_cache(), ids, "validation", schedule=SCHEDULE, seed=0, strata=4)
     loss, vectors = DiffusionLoss(backbone, 4, 10, graph=False), backbone.initializer_vectors()
     full = FixedLoss(loss, batch, Accelerator(cpu=True))(vectors)
 

@@ -26,7 +26,7 @@ CPU, CUDA, MANY = torch.device("cpu"), torch.device("cuda"), REGIONAL_PAYS_STEPS
 def test_fused_kernels_and_compilation_exclude_each_other(
     runtime: dict, device: torch.device, steps: int, expected: tuple[str, bool]
 ):
-    assert choose_kernels(Runtime(**runtime), device, steps) == expected
+    assert choose_kernels(Runtime(**runtime), device, steps, covered=True) == expected
 
 
 @pytest.mark.parametrize(

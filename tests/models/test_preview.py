@@ -12,7 +12,7 @@ from stages.models.preview import GUIDANCE, STEPS, preview
 from tests.inversion.tiny_training import open_tiny
 from tests.tiny import tiny_model
 
-SHAPE = (4, 8, 8)
+SHAPE, SIZES = (4, 8, 8), torch.tensor([[32.0, 32.0, 0.0, 0.0, 32.0, 32.0]])
 
 
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
@@ -32,7 +32,7 @@ def test_preview_equals_the_pipeline_of_diffusers(tmp_path: Path, prediction_typ
         guidance_scale=GUIDANCE,
         output_type="np",
     ).images[0]
-    image = preview(open_tiny(model), "a photo of a <critter>", vectors, SHAPE, 0)
+    image = preview(open_tiny(model), "a photo of a <critter>", vectors, SHAPE, SIZES, seed=0)
     assert (image.shape, image.dtype) == ((32, 32, 3), np.uint8)
     assert np.abs(image - 255 * expected).max() <= 1
 
@@ -40,6 +40,6 @@ def test_preview_equals_the_pipeline_of_diffusers(tmp_path: Path, prediction_typ
 def test_preview_depends_on_the_embedding_only(folder: Path):
     backbone = open_tiny(folder)
     vectors = backbone.initializer_vectors()
-    first = preview(backbone, "a photo of a <critter>", vectors, SHAPE, 0)
-    assert np.array_equal(first, preview(open_tiny(folder), "a photo of a <critter>", vectors, SHAPE, 0))
-    assert not np.array_equal(first, preview(backbone, "a photo of a <critter>", -9 * vectors, SHAPE, 0))
+    first = preview(backbone, "a photo of a <critter>", vectors, SHAPE, SIZES, seed=0)
+    assert np.array_equal(first, preview(open_tiny(folder), "a photo of a <critter>", vectors, SHAPE, SIZES, seed=0))
+    assert not np.array_equal(first, preview(backbone, "a photo of a <critter>", -9 * vectors, SHAPE, SIZES, seed=0))

@@ -1,0 +1,79 @@
+"""Stable Diffusion 3 and 3.5: two CLIP text encoders, T5, a VAE, and a transformer that predicts a flow.
+
+Legend: B batch, L tokens of a prompt, V vectors of the embedding, D width, c h w latent.
+"""
+
+import torch
+from torch.nn import functional as F
+
+from stages.models.components import T5_LENGTH, load_components
+from stages.models.frozen_model import FrozenModel
+from stages.models.params import Concept, Model
+from stages.models.schedule import FlowSchedule
+from stages.models.text_encoder import to_ids
+
+
+class StableDiffusion3(FrozenModel):
+    """The frozen model; `stages.models.backbone.Backbone` documents the methods.
+
+    T5 has vectors of its own, or reads the initializer token in place of the placeholder, or is missing (`model.t5`).
+    """
+
+    def __init__(self, model: Model, concept: Concept, device: torch.device, dtype: torch.dtype) -> None:
+        parts = load_components(model, dtype, vae_dtype=torch.float32)
+        encoders = {
+            "clip_l": (parts.tokenizer, parts.text_encoder),
+            "clip_g": (parts.tokenizer_2, parts.text_encoder_2),
+        }
+        if model.t5 == "train":
+            encoders["t5xxl"] = (parts.tokenizer_3, parts.text_encoder_3)
+        super().__init__(concept, device, dtype, vae=parts.vae, denoiser=parts.transformer, encoders=encoders)
+        self._width, self._frozen_tokenizer = parts.transformer.config.joint_attention_dim, None
+        if model.t5 == "frozen":
+            self._frozen_tokenizer = parts.tokenizer_3
+            self.text_encoders.append(parts.text_encoder_3.to(device))
+        self.schedule, self.scheduler = FlowSchedule.of(parts.scheduler), parts.scheduler
+
+    @property
+    def architecture(self) -> str:
+        config = self.denoiser.config
+        if config.qk_norm is None:
+            return "stable-diffusion-v3-medium"
+        return f"stable-diffusion-v3.5-{'medium' if config.dual_attention_layers else 'large'}"
+
+    def tokenize(self, captions: list[str]) -> torch.Tensor:
+        placeholder, initializer = self._concept.placeholder_token, self._concept.initializer_token
+        texts = [caption.replace(placeholder, initializer) for caption in captions]
+        return self._with_frozen_ids(super().tokenize(captions), texts)
+
+    def empty_prompt(self) -> torch.Tensor:
+        return self._with_frozen_ids(super().empty_prompt(), [""])
+
+    def _with_frozen_ids(self, ids: torch.Tensor, texts: list[str]) -> torch.Tensor:
+        """Append the ids of a frozen T5 (B L), if there is one."""
+        return torch.cat([ids, to_ids(self._frozen_tokenizer, texts)], dim=1) if self._frozen_tokenizer else ids
+
+    def encode_prompt(self, ids: torch.Tensor, vectors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the prompt embeddings (B L 4096), CLIP's before T5's, and the pooled prompt of both CLIPs (B 2048)."""
+        clip_l, clip_g, *t5 = self._rows(ids, vectors)
+        clips = [encoder(part, rows, output_hidden_states=True) for encoder, part, rows in (clip_l, clip_g)]
+        clip = torch.cat([output.hidden_states[-2] for output in clips], dim=-1)
+        if t5:
+            ((encoder, part, rows),) = t5
+            prompt = encoder(part, rows).last_hidden_state
+        elif self._frozen_tokenizer:
+            prompt = self.text_encoders[-1](ids[:, -T5_LENGTH:]).last_hidden_state
+        else:
+            prompt = clip.new_zeros(len(ids), T5_LENGTH, self._width)
+        clip = F.pad(clip, (0, prompt.shape[-1] - clip.shape[-1]))
+        return torch.cat([clip, prompt.to(clip.dtype)], dim=1), torch.cat([output.text_embeds for output in clips], -1)
+
+    def predict(
+        self,
+        noisy: torch.Tensor,
+        timesteps: torch.Tensor,
+        conditioning: tuple[torch.Tensor, ...],
+        sizes: torch.Tensor,
+    ) -> torch.Tensor:
+        prompt_embeds, pooled = conditioning
+        return self._denoise(noisy.to(self.dtype), prompt_embeds, pooled, timesteps)

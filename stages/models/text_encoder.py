@@ -1,0 +1,99 @@
+"""A frozen text encoder, CLIP or T5, to which the placeholder token is new.
+
+Legend: B batch, L tokens of a prompt, V vectors of the embedding, N tokens of the vocabulary, D width.
+"""
+
+import numpy as np
+import torch
+from torch.func import functional_call
+from torch.nn import functional as F
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import ModelOutput
+
+from stages import UserError
+from stages.models.embedding import ExtendedEmbedding, placeholder_tokens
+from stages.models.params import Concept
+
+
+class TextEncoder:
+    """A text encoder and its tokenizer, with rows for the vectors of the placeholder token in its table."""
+
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, concept: Concept, device: torch.device
+    ) -> None:
+        self.tokenizer, self.model = tokenizer, model.to(device)
+        self.initializer_ids = self._ids(concept.initializer_token)
+        self._tokens = placeholder_tokens(concept.placeholder_token, concept.vectors)
+        self._check_placeholder()
+        tokenizer.add_tokens(self._tokens)
+        self._embedding = ExtendedEmbedding(model.get_input_embeddings(), concept.vectors).to(device)
+        model.set_input_embeddings(self._embedding)
+        names = {module: name for name, module in reversed([*model.named_modules()])}
+        self._new_rows = f"{names[self._embedding]}.new"
+
+    @property
+    def width(self) -> int:
+        return self._embedding.new.shape[1]
+
+    def _check_placeholder(self) -> None:
+        vocabulary, ids = self.tokenizer.get_vocab(), self._ids(self._tokens[0])
+        is_token = len(ids) == 1 and ids != [self.tokenizer.unk_token_id]
+        if is_token or any(token in vocabulary for token in self._tokens):
+            raise UserError(
+                f"`concept.placeholder_token` {self._tokens[0]} is already a token of this model; choose another."
+            )
+
+    def _ids(self, text: str) -> list[int]:
+        return self.tokenizer.encode(text, add_special_tokens=False)
+
+    def table(self) -> torch.Tensor:
+        """Return the table of token embeddings (N D), float32, on the CPU."""
+        return self._embedding.weight.detach().float().cpu()
+
+    def mean_embeddings(self, texts: list[str]) -> torch.Tensor:
+        """Return the mean embedding of the tokens of each text (N D); zeros for a text without tokens."""
+        ids = self.tokenizer(texts, add_special_tokens=False).input_ids
+        starts = torch.tensor([0, *(len(row) for row in ids[:-1])]).cumsum(0)
+        return F.embedding_bag(torch.tensor([i for row in ids for i in row]), self.table(), starts, mode="mean")
+
+    def _vocabulary(self) -> list[str]:
+        """Return the token of each row of the table (N); empty for special tokens and rows without one."""
+        tokens = self.tokenizer.convert_ids_to_tokens(range(min(self._embedding.first, len(self.tokenizer))))
+        special = {*self.tokenizer.all_special_tokens, *self._tokens}
+        tokens = ["" if token in special else token for token in tokens]
+        return tokens + [""] * (self._embedding.first - len(tokens))
+
+    def words(self) -> list[str]:
+        """Return the word that each row of the table stands for (N); empty for special tokens and parts of words."""
+        words = [token.removesuffix("</w>") if token.endswith("</w>") else "" for token in self._vocabulary()]
+        return [word if word.isalpha() else "" for word in words]
+
+    def texts(self) -> list[str]:
+        """Return the text that each row of the table stands for (N)."""
+        return [self.tokenizer.decode([row]) if token else "" for row, token in enumerate(self._vocabulary())]
+
+    def tokenize(self, captions: list[str]) -> torch.Tensor:
+        """Return ids (B L) of captions with the placeholder token. Raises UserError if it is missing or cut off."""
+        ids = to_ids(self.tokenizer, [caption.replace(self._tokens[0], " ".join(self._tokens)) for caption in captions])
+        new_ids = self.tokenizer.convert_tokens_to_ids(self._tokens)
+        for caption, row in zip(captions, ids, strict=True):
+            if not np.isin(new_ids, row).all():
+                raise UserError(
+                    f"the caption {caption!r} has no {self._tokens[0]} within its first {ids.shape[1]} tokens; add the "
+                    "token, move it to the front, or shorten the caption."
+                )
+        # A table may have more rows than its tokenizer has tokens; the new rows follow the table.
+        for row, new_id in enumerate(new_ids):
+            ids = torch.where(ids == new_id, self._embedding.first + row, ids)
+        return ids
+
+    def __call__(self, ids: torch.Tensor, vectors: torch.Tensor, **options: bool) -> ModelOutput:
+        """Encode ids (B L), with `vectors` (V D) as the placeholder token's embedding."""
+        return functional_call(self.model, {self._new_rows: vectors}, kwargs={"input_ids": ids, **options})
+
+
+def to_ids(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> torch.Tensor:
+    """Return ids (B L) of texts, cut off or padded to the tokenizer's length."""
+    length = tokenizer.model_max_length
+    ids = tokenizer(texts, padding="max_length", truncation=True, max_length=length, return_tensors="np").input_ids
+    return torch.from_numpy(ids)
