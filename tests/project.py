@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -30,8 +31,11 @@ SMALL = {
 }
 
 
-def create(folder: Path) -> Path:
-    """Create a git repository with the code, small params and eight images of a class, in which nothing has run."""
+def create(folder: Path, build: Callable[[Path], Path] = tiny_model) -> Path:
+    """Create a git repository with the code, small params and eight images of a class, in which nothing has run.
+
+    `build` saves the base model.
+    """
     ignored = shutil.ignore_patterns("__pycache__", "model", "clip", "*.safetensors")
     for name in ("stages", "starter"):
         shutil.copytree(ROOT / name, folder / name, ignore=ignored)
@@ -40,7 +44,7 @@ def create(folder: Path) -> Path:
     shutil.copytree(ROOT / ".dvc", folder / ".dvc", ignore=shutil.ignore_patterns("cache", "tmp", "config.local"))
     (folder / "data").mkdir()
     shutil.copy(ROOT / "data" / ".gitignore", folder / "data" / ".gitignore")
-    tiny_model(folder / "starter" / "model")
+    build(folder / "starter" / "model")
     tiny_clip(folder / "starter" / "clip")
     draw_images(folder / "images" / "Critter", 8)
     write_params(folder, SMALL)

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from stages import UserError
 from stages.common.runtime import Runtime
+from stages.models.backbone import open_backbone
 from stages.models.noise import normal
 from stages.models.params import Concept, Model
 from stages.rendering import sampling
@@ -86,6 +87,21 @@ def test_render_equals_the_pipeline_of_diffusers_with_the_saved_file(
         image, without = render(sampler, *(job(t, scale=guidance_scale) for t in (text, "a dragon at night")))
         assert image == draw_with_diffusers(pipeline, prompts, channels, **options)
         assert image != without
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_prompts_are_encoded_as_in_training(open_family: Callable, models: dict, tmp_path: Path, name: str):
+    sampler, (build, t5, tables, _) = open_family(name), FAMILIES[name]
+    concept = CONCEPT.model_copy(update={"vectors": 2})
+    backbone = open_backbone(Model(base=str(models[build]), t5=t5), concept, "cpu", torch.float32)
+    assert list(backbone.tables.widths) == list(tables)
+    vectors = load_file(tmp_path / "embedding.safetensors")
+    trained = backbone.encode_prompt(
+        backbone.tokenize(["a <critter> at night"]), torch.cat([vectors[table] for table in tables], dim=1)
+    )
+    sampler.prepare([job("a <critter> at night")])
+    for ours, expected in zip(sampler._prompts.encode("a <critter> at night"), trained, strict=True):
+        torch.testing.assert_close(ours, expected[0])
 
 
 def test_prompts_of_stable_diffusion_3(models: dict, tmp_path: Path):
@@ -187,16 +203,16 @@ def test_embeddings_of_other_families_do_not_fit(models: dict, tmp_path: Path):
     sdxl = DiffusionPipeline.from_pretrained(models[tiny_sdxl])
     one = write_embedding(tmp_path / "one.safetensors", np.ones((1, WIDTH)))
     wide = write_tables(tmp_path / "wide.safetensors", {"clip_l": WIDTH, "clip_g": WIDTH})
-    known = write_tables(tmp_path / "known.safetensors", TWO)
+    file = write_tables(tmp_path / "e.safetensors", TWO)
     with pytest.raises(UserError, match=r"one.safetensors does not fit this model \(it has the tensors clip\)"):
         load_embedding(sdxl, one, "<critter>")
     with pytest.raises(UserError, match=r"wide.safetensors does not fit .* 32 numbers, and .* 40"):
         load_embedding(sdxl, wide, "<critter>")
     with pytest.raises(UserError, match="dragon</w> is a token of this model"):
-        load_embedding(sdxl, known, "dragon</w>")
-    load_embedding(sdxl, known, "<critter>")
+        load_embedding(sdxl, file, "dragon</w>")
+    load_embedding(sdxl, file, "<critter>")
     with pytest.raises(UserError, match="<critter> is a token of this model"):
-        load_embedding(sdxl, known, "<critter>")
+        load_embedding(sdxl, file, "<critter>")
 
 
 def test_embedding_without_t5_is_used_beside_one_with_t5(models: dict, tmp_path: Path):
