@@ -1,6 +1,7 @@
 """Stable Diffusion XL and 3 render as diffusers' pipelines do, into which the same embedding is loaded."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,7 @@ from stages.rendering.load_embedding import load_embedding
 from stages.rendering.params import Render
 from stages.rendering.pipeline import SCHEDULERS, choose_precision, open_pipeline
 from stages.rendering.sampling import ImageSampler
+from tests.closure import ROOT
 from tests.outs import write_embedding, write_tables
 from tests.rendering.conftest import FAST, render
 from tests.rendering.test_sampling import difference, job
@@ -225,3 +227,17 @@ def test_embedding_without_t5_is_used_beside_one_with_t5(models: dict, tmp_path:
     assert sampler._prompts._t5_text("<early> and <critter>") == "cat and <critter>"
     first, second = render(sampler, *[job for job in inputs.jobs() if job.subject in ("word", "early")][:2])
     assert first != second
+
+
+@pytest.mark.parametrize(("build", "tables"), [(tiny_sdxl, TWO), (tiny_sd3, THREE)])
+def test_programs_in_the_docs_run(models: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, build, tables: dict):
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "data" / "embedding" / "learned_embeds.safetensors"
+    file.parent.mkdir(parents=True)
+    write_tables(file, tables)
+    text = (ROOT / "docs" / "embedding-files.md").read_text(encoding="utf-8")
+    name = {tiny_sdxl: "stabilityai/stable-diffusion-xl-base-1.0", tiny_sd3: "stabilityai/stable-diffusion-3.5-medium"}
+    (program,) = (block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if name[build] in block)
+    variables: dict = {}
+    exec(program.replace(name[build], str(models[build])), variables)
+    assert variables["image"].size == (32, 32)
