@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from pydantic import BaseModel, Field, TypeAdapter, model_validator
+from pydantic import BaseModel, Field, NonNegativeInt, PositiveInt, TypeAdapter, model_validator
 from safetensors import safe_open
 
 from stages import UserError
@@ -27,12 +27,19 @@ class File(BaseModel):
     file: str
 
 
+class CuratedFile(File):
+    """A curated image: the height and width that it had, and the top and left of its crop, if they are recorded."""
+
+    original_size: tuple[PositiveInt, PositiveInt] | None = None
+    crop: tuple[NonNegativeInt, NonNegativeInt] = (0, 0)
+
+
 class CuratedIndex(BaseModel):
     """data/curated/index.json."""
 
     class_: str = Field(alias="class")
-    train: list[File] = Field(min_length=1)
-    holdout: list[File]
+    train: list[CuratedFile] = Field(min_length=1)
+    holdout: list[CuratedFile]
 
 
 class RenderedFile(File):

@@ -64,6 +64,8 @@ def test_choice_is_clean_varied_and_reproducible(data: Path, tmp_path: Path):
     for row in index["train"] + index["holdout"]:
         with Image.open(tmp_path / "a" / row["file"]) as image:
             assert (image.size, image.mode, image.info) == ((64, 64), "RGB", {})
+        with Image.open(data / "raw" / row["source"]) as image:
+            assert (row["original_size"], row["crop"]) == (image.size[::-1], (0, 0))
         assert (tmp_path / "a" / row["file"]).read_bytes() == (tmp_path / "b" / row["file"]).read_bytes()
 
 
@@ -123,12 +125,30 @@ def test_square_is_not_distorted_and_transparency_not_black():
     wide.paste((200, 30, 30, 255), (10, 5, 35, 30))
     content = corpus.saved(wide, "PNG")
     for background in ("white", "border"):
-        square = resize_to_square(content, 90, "pad", background)
+        square = resize_to_square(content, 90, "pad", background).image
         assert square.getpixel((2, 2)) == square.getpixel((60, 45)) == (255, 255, 255)
         assert square.getpixel((22, 48)) == (200, 30, 30)
-    assert (np.asarray(resize_to_square(content, 30, "crop", "white"))[:, :, 1] < 100).sum() == 25 * 25
+    assert (np.asarray(resize_to_square(content, 30, "crop", "white").image)[:, :, 1] < 100).sum() == 25 * 25
     green = corpus.saved(Image.new("RGB", (60, 20), (20, 160, 40)), "PNG")
-    assert resize_to_square(green, 60, "pad", "border").getcolors() == [(3600, (20, 160, 40))]
+    assert resize_to_square(green, 60, "pad", "border").image.getcolors() == [(3600, (20, 160, 40))]
+
+
+@pytest.mark.parametrize(
+    ("size", "subject", "fit", "crop"),
+    [
+        ((300, 100), (200, 20, 260, 80), "pad", (0, 0)),
+        ((300, 100), (200, 20, 260, 80), "crop", (0, 90)),  # the square begins at 180 of 300, and 100 become 50
+        ((100, 300), (20, 0, 80, 60), "crop", (0, 0)),
+        ((100, 300), (20, 200, 80, 260), "crop", (90, 0)),
+    ],
+    ids=str,
+)
+def test_size_and_crop_are_recorded_as_sdxl_defines_them(size: tuple, subject: tuple, fit: str, crop: tuple):
+    image = Image.new("RGB", size, "white")
+    image.paste((200, 30, 30), subject)
+    square = resize_to_square(corpus.saved(image, "PNG"), 50, fit, "white")
+    assert square.original_size == size[::-1]
+    assert square.crop == pytest.approx(crop, abs=1)
 
 
 @needs_browser

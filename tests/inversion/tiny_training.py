@@ -68,7 +68,7 @@ class RecordingCallbacks:
         self.previews[step] = pixels
 
     def stop_requested(self) -> bool:
-        return self.stop_at is not None and self.saved[-1].step >= self.stop_at
+        return self.stop_at is not None and bool(self.saved) and self.saved[-1].step >= self.stop_at
 
 
 def run(

@@ -1,5 +1,7 @@
 """Resize images of any shape to squares, without distortion."""
 
+from dataclasses import dataclass
+
 import numpy as np
 from PIL import Image, ImageOps
 
@@ -7,7 +9,19 @@ from stages.images.quality.background import PLAIN, border_colour, colour_distan
 from stages.images.quality.decode import WHITE, decode, flatten
 
 
-def resize_to_square(content: bytes, side: int, fit: str, background: str) -> Image.Image:
+@dataclass(frozen=True)
+class Square:
+    """A square image, the height and width of the image that it was made of, and the top and left of a crop.
+
+    As Stable Diffusion XL defines it (Podell et al. 2023, sec. 2.2), the crop is measured after resizing; 0 if padded.
+    """
+
+    image: Image.Image
+    original_size: tuple[int, int]
+    crop: tuple[int, int] = (0, 0)
+
+
+def resize_to_square(content: bytes, side: int, fit: str, background: str) -> Square:
     """Decode a file and return it as RGB, `side` x `side`, padded or cropped.
 
     `background` is the colour behind transparent pixels and of the padding: white, or the colour of the image's border,
@@ -16,10 +30,13 @@ def resize_to_square(content: bytes, side: int, fit: str, background: str) -> Im
     image, _ = decode(content)
     # A transparent pixel has an arbitrary colour, often black: only opaque borders count.
     colour = WHITE if background == "white" else border_colour(np.asarray(flatten(image, WHITE)))
-    image = flatten(image, colour)
+    image, crop = flatten(image, colour), (0, 0)
+    size = (image.height, image.width)
     if fit == "crop":
-        image = image.crop(_subject_square(image))
-    return ImageOps.pad(image, (side, side), Image.Resampling.LANCZOS, colour)
+        left, top, right, bottom = _subject_square(image)
+        crop = (round(top * side / min(size)), round(left * side / min(size)))
+        image = image.crop((left, top, right, bottom))
+    return Square(ImageOps.pad(image, (side, side), Image.Resampling.LANCZOS, colour), size, crop)
 
 
 def _subject_square(image: Image.Image) -> tuple[int, int, int, int]:
