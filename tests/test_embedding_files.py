@@ -153,7 +153,7 @@ def test_kohya(state: State):
 @pytest.mark.parametrize(("family", "column"), [("sd", 1), ("sdxl", 2), ("sd3", 3)])
 def test_report_names_the_web_uis_that_the_table_names(family: str, column: int):
     rows = [row.strip("| ").split(" | ") for row in re.findall(r"^\| \[.*", TEXT, re.MULTILINE)]
-    read = {re.match(r"\[([\w ]+)", cells[0])[1] for cells in rows if cells[column] not in ("no", "by our helper")}
+    read = {re.match(r"\[([\w ]+)", row[0])[1] for row in rows if row[column] not in ("no", "by our helper")}
     uis = {name for names, *_ in UIS[family] for name in names.split(", ")}
     assert uis == read & {"AUTOMATIC1111", "Forge", "ComfyUI", "InvokeAI"}
 

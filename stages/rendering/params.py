@@ -65,13 +65,13 @@ class Render(Section):
         7.5, description="Classifier-free guidance (Ho and Salimans 2022); 1: none. A list adds rows, as for steps."
     )
     scheduler: Literal["ddim", "ddpm", "dpm++", "euler", "euler_a", "lms", "pndm", "unipc"] | None = Field(
-        None, description="Scheduler of diffusers; null: the base model's own."
+        None, description="Scheduler of diffusers; null: the base model's own, the only one of Stable Diffusion 3."
     )
     negative_prompt: Text = Field("", description="What the images should not show.")
     precision: Literal["auto", "fp32", "fp16", "bf16"] = Field(
         "auto",
         description="Data type of the model; auto: fp16 on an NVIDIA GPU (bf16 if the model's attention overflows in "
-        "fp16, and for `compare`), else fp32.",
+        "fp16, for Stable Diffusion 3, and for `compare`), else fp32.",
     )
     subjects: dict[str, Text] = Field(
         default_factory=dict,
@@ -87,7 +87,8 @@ class Render(Section):
     long_prompts: Literal["cut", "chunk"] = Field(
         "cut",
         description="What happens to a prompt that is longer than the text encoder's window (75 tokens): cut off with "
-        "a warning, or encoded in chunks whose embeddings are concatenated, as the web UIs do.",
+        "a warning, or encoded in chunks whose embeddings are concatenated, as the web UIs do (not for Stable "
+        "Diffusion 3).",
     )
     height: PositiveInt | None = Field(None, multiple_of=8, le=4096, description="In pixels; null: the model's own.")
     width: PositiveInt | None = Field(None, multiple_of=8, le=4096, description="In pixels; null: the model's own.")

@@ -229,15 +229,23 @@ def test_embedding_without_t5_is_used_beside_one_with_t5(models: dict, tmp_path:
     assert first != second
 
 
-@pytest.mark.parametrize(("build", "tables"), [(tiny_sdxl, TWO), (tiny_sd3, THREE)])
-def test_programs_in_the_docs_run(models: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, build, tables: dict):
+@pytest.mark.parametrize(
+    ("page", "base"),
+    [
+        ("README.md", "stabilityai/stable-diffusion-xl-base-1.0"),
+        ("docs/embedding-files.md", "stabilityai/stable-diffusion-xl-base-1.0"),
+        ("docs/embedding-files.md", "stabilityai/stable-diffusion-3.5-medium"),
+    ],
+)
+def test_programs_in_the_docs_run(models: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, page: str, base: str):
     monkeypatch.chdir(tmp_path)
+    build = tiny_sdxl if "xl" in base else tiny_sd3
     file = tmp_path / "data" / "embedding" / "learned_embeds.safetensors"
     file.parent.mkdir(parents=True)
-    write_tables(file, tables)
-    text = (ROOT / "docs" / "embedding-files.md").read_text(encoding="utf-8")
-    name = {tiny_sdxl: "stabilityai/stable-diffusion-xl-base-1.0", tiny_sd3: "stabilityai/stable-diffusion-3.5-medium"}
-    (program,) = (block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if name[build] in block)
+    write_tables(file, TWO if build is tiny_sdxl else THREE)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
+    (program,) = (block for block in blocks if base in block)
     variables: dict = {}
-    exec(program.replace(name[build], str(models[build])), variables)
-    assert variables["image"].size == (32, 32)
+    exec(program.replace(base, str(models[build])), variables)
+    image = variables.get("image") or Image.open("charizard.png")
+    assert image.size == (32, 32)
