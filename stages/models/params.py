@@ -21,7 +21,7 @@ class Model(Section):
         "train",
         description="The T5 text encoder of Stable Diffusion 3; other models have none. train: it has vectors of its "
         "own; frozen: it reads the initializer token in place of the placeholder; none: it is not loaded, which saves "
-        "9 GiB in half precision.",
+        "9 GiB in bf16.",
     )
 
 

@@ -28,7 +28,7 @@ class TextEncoder:
         tokenizer.add_tokens(self._tokens)
         self._embedding = ExtendedEmbedding(model.get_input_embeddings(), concept.vectors).to(device)
         model.set_input_embeddings(self._embedding)
-        names = {module: name for name, module in reversed([*model.named_modules()])}
+        names = {module: name for name, module in model.named_modules()}
         self._new_rows = f"{names[self._embedding]}.new"
 
     @property

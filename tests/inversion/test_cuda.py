@@ -4,6 +4,7 @@ import gc
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,7 @@ from tests.closure import ROOT
 from tests.inversion.stage_process import make_project
 from tests.inversion.tiny_training import CONCEPT, RECIPE, RecordingCallbacks, assert_same, open_tiny
 from tests.inversion.tiny_training import run as run_on_cpu
+from tests.tiny import tiny_sd3, tiny_sdxl
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
@@ -141,6 +143,19 @@ def test_micro_batch_is_halved_when_memory_runs_out(folder: Path, curated: Path)
         torch.cuda.set_per_process_memory_fraction(1.0)
     assert small.micro_batch < 4096
     assert_near(small, full)
+
+
+@pytest.mark.parametrize("build", [tiny_sdxl, tiny_sd3])
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_other_families_repeat_and_equal_the_cpu(
+    build: Callable[[Path], Path], precision: str, curated: Path, tmp_path: Path
+):
+    """The step is one graph of two or three text encoders and the denoiser."""
+    model = build(tmp_path / "model")
+    state = run(model, curated, precision=precision, progress_every=3)
+    assert_same(run(model, curated, precision=precision, progress_every=3), state)
+    assert_near(run(model, curated, precision=precision, checkpointing=True, micro_batch=2), state, 5e-3)
+    assert_near(run(model, curated), run_on_cpu(open_tiny(model), curated).state)
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from safetensors import safe_open
 from safetensors.torch import load_file
 
@@ -14,6 +14,7 @@ from stages import UserError
 from stages.common.read_outs import read_embedding
 from stages.inversion.embedding_file import dump, model_spec, tensors
 from stages.models.embedding import Tables
+from tests.tiny import WIDTH, WIDTH_G, tiny_sdxl
 
 VECTORS = torch.randn(3, 32, generator=torch.Generator().manual_seed(0))
 METADATA = {"base_model": "starter/model", "steps": 6, "revision": None}
@@ -94,3 +95,16 @@ def test_diffusers_loads_the_file(folder: Path, tmp_path: Path, count: int):
     ids = pipeline.tokenizer.convert_tokens_to_ids(tokens)
     assert torch.equal(pipeline.text_encoder.get_input_embeddings().weight[ids], VECTORS[:count])
     assert pipeline.maybe_convert_prompt("a <critter>", pipeline.tokenizer) == f"a {' '.join(tokens)}"
+
+
+def test_diffusers_loads_the_file_of_sdxl_by_two_calls(tmp_path: Path):
+    pipeline = StableDiffusionXLPipeline.from_pretrained(tiny_sdxl(tmp_path / "model"))
+    tables, vectors = Tables({"clip_l": WIDTH, "clip_g": WIDTH_G}), torch.randn(2, WIDTH + WIDTH_G)
+    path = tmp_path / "embedding.safetensors"
+    path.write_bytes(dump(tensors(tables, vectors, "<critter>"), METADATA))
+    found = load_file(path)
+    for name, part in (("clip_l", ""), ("clip_g", "_2")):
+        encoder, tokenizer = (getattr(pipeline, f"{kind}{part}") for kind in ("text_encoder", "tokenizer"))
+        pipeline.load_textual_inversion(found[name], token="<critter>", text_encoder=encoder, tokenizer=tokenizer)
+        ids = tokenizer.convert_tokens_to_ids(["<critter>", "<critter>_1"])
+        assert torch.equal(encoder.get_input_embeddings().weight[ids], tables.split(vectors)[name])

@@ -82,6 +82,14 @@ def test_batch_split_does_not_change_the_gradient(name: str, open_family: Open, 
 
 
 @pytest.mark.parametrize("name", ["sdxl", "sd3"])
+def test_micro_batch_changes_rounding_only(name: str, open_family: Open, curated: Path):
+    options = {"steps": 3, "flip": False, "geometry": "sphere"}
+    states = [run(open_family(name, CONCEPT), curated, micro_batch=size, **options).state for size in (4, 2, 1)]
+    for state in states[1:]:
+        torch.testing.assert_close(state.vectors, states[0].vectors, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["sdxl", "sd3"])
 def test_overflow_skips_no_update(name: str, open_family: Open, curated: Path):
     options = OPTIONS | {"mixed_precision": "fp16", "progress_every": 0}
     backbone = open_family(name, CONCEPT)

@@ -22,16 +22,16 @@ RECIPE = {"steps": 6, "snapshot_every": 4, "progress_every": 6, "search_steps": 
 def test_killed_and_shared_runs_end_as_an_uninterrupted_one(name: str, tmp_path: Path):
     build, widths, architecture = FAMILIES[name]
     model = build(tmp_path / "model")
-    projects = [make_project(tmp_path / folder, model, **RECIPE) for folder in ("whole", "killed", "shared")]
-    whole, killed, shared = projects
-    complete(whole)
-    vectors, metadata = read_embedding(whole / "data" / "embedding" / "learned_embeds.safetensors")
+    projects = [make_project(tmp_path / folder, model, **RECIPE) for folder in ("uninterrupted", "killed", "shared")]
+    uninterrupted, killed, shared = projects
+    complete(uninterrupted)
+    vectors, metadata = read_embedding(uninterrupted / "data" / "embedding" / "learned_embeds.safetensors")
     assert {table: part.shape for table, part in vectors.items()} == {table: (1, w) for table, w in widths.items()}
     assert metadata["modelspec.architecture"] == f"{architecture}/textual-inversion"
     for step in (1, 4):
         kill_at(killed, step)
     complete(killed)
-    assert outs(killed) == outs(whole)
+    assert outs(killed) == outs(uninterrupted)
     codes, output = finish_ranks(shared, start_ranks(shared, 2))
     assert codes == [0, 0], output
     other, _ = read_embedding(shared / "data" / "embedding" / "learned_embeds.safetensors")

@@ -1,11 +1,16 @@
 """The choice of kernels and compilation, and the fallback where kernels cannot run."""
 
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 import torch
 
 from stages.common.runtime import Runtime
 from stages.models.acceleration import REGIONAL_PAYS_STEPS, apply_kernels, choose_kernels
 from stages.models.stable_diffusion import StableDiffusion
+from tests.inversion.tiny_training import open_tiny
+from tests.tiny import tiny_sd3, tiny_sdxl
 
 CPU, CUDA, MANY = torch.device("cpu"), torch.device("cuda"), REGIONAL_PAYS_STEPS
 
@@ -45,6 +50,21 @@ def test_kernels_that_cannot_run_give_a_warning(backbone: StableDiffusion, runti
     assert warning.startswith(start)
     assert warning.endswith(end)
     assert [type(module) for module in backbone.denoiser.modules()] == before
+
+
+@pytest.mark.parametrize("build", [tiny_sdxl, tiny_sd3])
+def test_fused_kernels_do_not_cover_the_other_families(build: Callable[[Path], Path], tmp_path: Path):
+    backbone = open_tiny(build(tmp_path / "model"))
+    (warning,) = apply_kernels(backbone, Runtime(fused_kernels=True), 100)
+    reason = "they are made for Stable Diffusion 1 and 2"
+    assert warning == f"`runtime.fused_kernels` cannot run here ({reason}); PyTorch's kernels are used"
+    assert apply_kernels(backbone, Runtime(), 100) == []
+    assert choose_kernels(Runtime(), CUDA, MANY, covered=False) == ("regional", False)
+    blocks = {"BasicTransformerBlock", "JointTransformerBlock"}
+    assert apply_kernels(backbone, Runtime(compile="regional"), 100) == []
+    compiled = [m for m in backbone.denoiser.modules() if m._compiled_call_impl is not None]
+    assert compiled
+    assert {type(module).__name__ for module in compiled} <= blocks
 
 
 def test_default_runtime_gives_no_warning(backbone: StableDiffusion):
