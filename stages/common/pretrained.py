@@ -68,6 +68,7 @@ def check_config(value: object, key: str = "the config", largest: float = MAX_NU
 
 def check_tokenizer(tokenizer: Any, table: torch.nn.Embedding) -> None:
     """Raise ValueError if a tokenizer does not know letters, or has tokens beyond the rows of a `table`."""
+    tokenizer.encode("\u2603")  # raises an error if symbols without a token are not allowed for
     ids = tokenizer.encode("a photo of a cat", add_special_tokens=False)
     if not ids or tokenizer.unk_token_id in ids:
         raise ValueError("the tokenizer has no vocabulary")

@@ -127,9 +127,9 @@ def _check_tokenizer(components: SimpleNamespace, part: str) -> None:
 
 def _check_shapes(components: SimpleNamespace) -> None:
     """Run the models without weights, which costs nothing, and compare the shapes of what they pass to each other."""
-    factor = components.vae.config.scaling_factor
-    if not isinstance(factor, float | int) or factor <= 0:
-        raise ValueError(f"scaling_factor of the vae is {factor}")
+    factor, shift = components.vae.config.scaling_factor, components.vae.config.shift_factor
+    if not isinstance(factor, float | int) or factor <= 0 or not isinstance(shift, float | int | None):
+        raise ValueError(f"scaling_factor of the vae is {factor}, and shift_factor {shift}")
     denoiser = getattr(components, "unet", None) or components.transformer
     with torch.device("meta"):
         vae = AutoencoderKL.from_config(components.vae.config)

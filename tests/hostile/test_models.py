@@ -21,7 +21,7 @@ from stages.rendering.sampling import ImageSampler
 from tests.hostile.bounds import accepted
 from tests.models.test_stable_diffusion import copy_part
 from tests.outs import write_embedding
-from tests.tiny import WIDTH, tiny_model
+from tests.tiny import WIDTH, tiny_model, tiny_sd3, tiny_sdxl
 
 CONCEPT = Concept(placeholder_token="<\U0001f409>", initializer_token="dragon")
 RENDER = Render(prompts={"plain": "a {}"}, seeds=[0], steps=1, guidance_scale=1.0)
@@ -148,3 +148,38 @@ def test_model_is_refused_or_renders(name: str, base: Path, tmp_path: Path):
         next(ImageSampler(inputs, Runtime(), torch.device("cpu")).batches(inputs.jobs()[:1]))
 
     assert not accepted(use, mib=500) or not name.startswith(MUST_BE_REFUSED)
+
+
+@pytest.fixture(scope="session")
+def others(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("others")
+    return {"sdxl": tiny_sdxl(folder / "sdxl"), "sd3": tiny_sd3(folder / "sd3")}
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(
+    "part",
+    [
+        "sdxl/unet",
+        "sdxl/tokenizer_2",
+        "sd3/scheduler",
+        "sd3/text_encoder_2",
+        "sd3/text_encoder_3",
+        "sd3/tokenizer_3",
+        "sd3/transformer",
+        "sd3/vae",
+    ],
+)
+def test_model_of_another_family_is_refused_or_trains(part: str, seed: int, others: dict[str, Path], tmp_path: Path):
+    family, _, part = part.partition("/")
+    model = copy_part(others[family], tmp_path, part)
+    any_field(seed, CONFIGS.get(part.partition("_")[0], "config.json"), model / part)
+
+    def use() -> None:
+        backbone = open_backbone(Model(base=str(model)), CONCEPT, "cpu", torch.float32)
+        ids, vectors = backbone.tokenize([f"a {CONCEPT.placeholder_token}"]), backbone.initializer_vectors()
+        shape, sizes = (1, backbone.denoiser.config.in_channels, 8, 8), torch.zeros(1, 6)
+        backbone.encode(torch.zeros(1, 3, 32, 32))
+        backbone.predict(torch.zeros(shape), torch.ones(1), backbone.encode_prompt(ids, vectors), sizes)
+
+    accepted(use, mib=500)
