@@ -134,7 +134,9 @@ def measure(project: Path, name: str, params: dict, runs: list[tuple[Path, dict]
     """Render with the embedding of every run; print and return a row for each."""
     pipeline = open_pipeline(args.device)
     curated = curated_images(project / "data/curated")
-    holdout, training = ([read_image(file, "curate") for file in files] for files in (curated.holdout, curated.train))
+    holdout, training = (
+        [read_image(image.file, "curate") for image in part] for part in (curated.holdout, curated.train)
+    )
     evaluator = Evaluator(args.device, creature_of(name), holdout)
     placeholder, initializer = (params["concept"][key] for key in ("placeholder_token", "initializer_token"))
     renders = render_prompts(pipeline, initializer, params["render"], args.images)

@@ -49,7 +49,7 @@ def test_caption_without_placeholder_is_refused(templates: list[str] | None, tex
 def test_texts_beside_images_are_read(curated: Path, tmp_path: Path):
     folder = shutil.copytree(curated, tmp_path / "curated")
     (folder / "train" / "01.txt").write_text("{} in the snow\n", encoding="utf-8")
-    assert curated_images(folder).texts == [None, "{} in the snow\n", None]
+    assert [image.text for image in curated_images(folder).train] == [None, "{} in the snow\n", None]
 
 
 @pytest.mark.parametrize("content", ["[]", "{", '{"train": [{}], "holdout": []}'])
