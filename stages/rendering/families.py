@@ -26,7 +26,8 @@ class StableDiffusion:
 
     def tokenizers(self) -> list[PreTrainedTokenizerBase]:
         """Return the tokenizers of CLIP. They have the same tokens, but may fill up prompts differently."""
-        return [self.pipeline.tokenizer]
+        names = ("tokenizer", "tokenizer_2")
+        return [tokenizer for name in names if (tokenizer := getattr(self.pipeline, name, None))]
 
     def encoders(self) -> list[torch.nn.Module]:
         """Return the text encoders that the model has."""
@@ -55,9 +56,6 @@ class StableDiffusionXL(StableDiffusion):
         width, height = size
         # The original size, the top left corner of the crop, and the target size, as in an image that is not cropped.
         self._time_ids = torch.tensor([[height, width, 0, 0, height, width]])
-
-    def tokenizers(self) -> list[PreTrainedTokenizerBase]:
-        return [self.pipeline.tokenizer, self.pipeline.tokenizer_2]
 
     def encode(self, ids: list[torch.Tensor], text: str) -> Tensors:
         embeds, pooled = _encode_clip(self.encoders(), ids)
@@ -92,9 +90,6 @@ class StableDiffusion3(StableDiffusion):
                 f"this model cannot render {size[0]} x {size[1]} pixels; set `render.width` and `render.height` to "
                 f"multiples of {patch} up to {patch * config.pos_embed_max_size}."
             )
-
-    def tokenizers(self) -> list[PreTrainedTokenizerBase]:
-        return [self.pipeline.tokenizer, self.pipeline.tokenizer_2]
 
     def encode(self, ids: list[torch.Tensor], text: str) -> Tensors:
         embeds, pooled = _encode_clip(self.encoders()[:2], ids)
