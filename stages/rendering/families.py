@@ -17,6 +17,7 @@ class StableDiffusion:
     """Stable Diffusion 1.x and 2.x. An encoded prompt is its embeddings (L D)."""
 
     denoiser = "unet"
+    memory_format = torch.channels_last  # in which the denoiser is fastest
     zeros_for_empty = False  # whether the tensors of an empty negative prompt are zeros
     has_t5 = False
 
@@ -79,6 +80,7 @@ class StableDiffusion3(StableDiffusion):
     """Stable Diffusion 3 and 3.5. An encoded prompt is its embeddings (L D), those of T5 last, and the pooled ones."""
 
     denoiser = "transformer"
+    memory_format = torch.preserve_format
     has_t5 = True
 
     def __init__(self, pipeline: DiffusionPipeline, size: tuple[int, int]) -> None:

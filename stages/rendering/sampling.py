@@ -61,7 +61,7 @@ class ImageSampler:
         self._prompts.prepare([self._render.negative_prompt, *(job.text for job in jobs)], self._device)
         if self._denoiser is None:
             denoiser = getattr(self._pipeline, self._family.denoiser)
-            denoiser = denoiser.to(self._device, memory_format=torch.channels_last)
+            denoiser = denoiser.to(self._device, memory_format=self._family.memory_format)
             accelerate_vae(self._pipeline.vae.to(self._device), self._runtime)
             calls = sum(job.setting.steps for job in self._inputs.jobs())
             self._denoiser, _, self._warnings = accelerate_denoiser(denoiser, self._runtime, calls)
