@@ -1,5 +1,6 @@
 """The pipeline as a user runs it, on tiny models of the other families: real DVC and every stage, twice."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -38,17 +39,27 @@ def draw(folder: Path, build: Callable, t5: str) -> Image.Image:
     return pipeline(**prompts, latents=latents, num_inference_steps=2, guidance_scale=2.0).images[0]
 
 
+@pytest.fixture(scope="module")
+def curated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project whose images are curated."""
+    folder = project.create(tmp_path_factory.mktemp("families") / "project")
+    assert project.repro(folder, "curate") == ALL[:3]
+    return folder
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
-def test_pipeline_runs_repeats_and_its_embedding_renders_with_diffusers(tmp_path: Path, name: str):
+def test_pipeline_runs_repeats_and_its_embedding_renders_with_diffusers(curated: Path, tmp_path: Path, name: str):
     build, t5, tables = FAMILIES[name]
-    folder = project.create(tmp_path / "project", build)
+    folder = shutil.copytree(curated, tmp_path / "project", symlinks=True)
+    shutil.rmtree(folder / "starter" / "model")
+    build(folder / "starter" / "model")
     project.change(folder, model={"t5": t5}, concept={"vectors": 2})
-    assert project.repro(folder) == ALL
+    assert project.repro(folder) == ALL[3:]
     assert list(read_embedding(folder / "data" / "embedding" / "learned_embeds.safetensors")[0]) == tables
     first = project.hashes(folder)
     project.run(folder, "rm", "-r", ".scratch")
-    assert project.repro(folder, "-f", "--no-run-cache") == ALL
+    assert project.repro(folder, "-f", "--no-run-cache", "--downstream", "train") == ALL[3:]
     assert project.hashes(folder) == first
     torch.set_num_threads(1)
     render = Image.open(folder / "data" / "renders" / "plain" / "word-0.png")

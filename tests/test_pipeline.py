@@ -55,6 +55,7 @@ def test_every_section_affects_its_stages_and_runtime_affects_none(repository: P
     }
 
 
+@pytest.mark.slow
 def test_param_reruns_what_it_affects_and_setting_it_back_runs_nothing(repository: Path):
     before = project.hashes(repository)
     project.change(repository, render={"guidance_scale": 3.0})
@@ -72,6 +73,7 @@ def share(repository: Path) -> None:
     project.run(repository, "dvc", "push", "-q", "--run-cache")
 
 
+@pytest.mark.slow
 def test_second_clone_pulls_runs_nothing_and_repeats_every_hash(repository: Path, tmp_path: Path):
     share(repository)
     clone = tmp_path / "clone"

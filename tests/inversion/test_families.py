@@ -44,6 +44,7 @@ def open_family(tmp_path_factory: pytest.TempPathFactory) -> Open:
     return open_named
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_run_learns_repeats_and_resumes(name: str, open_family: Open, curated: Path):
     callbacks, stopped = RecordingCallbacks(), RecordingCallbacks(stop_at=3)

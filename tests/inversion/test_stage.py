@@ -141,6 +141,7 @@ def test_second_run_names_the_process_of_the_first(folder: Path, tmp_path: Path)
     assert f"train is already running as process {process.pid}; wait for it, or end it with `kill" in output
 
 
+@pytest.mark.slow
 def test_other_params_never_resume_an_old_checkpoint(folder: Path, tmp_path: Path):
     project = make_project(tmp_path / "p", folder)
     kill_at(project, 5)
@@ -152,6 +153,7 @@ def test_other_params_never_resume_an_old_checkpoint(folder: Path, tmp_path: Pat
     assert outs(project) == outs(fresh)
 
 
+@pytest.mark.slow
 def test_replaced_weights_never_resume_an_old_checkpoint(folder: Path, tmp_path: Path):
     """The weights differ by one bit, in a file of the same size and time behind a symbolic link."""
     model = shutil.copytree(folder, tmp_path / "model")
@@ -168,6 +170,7 @@ def test_replaced_weights_never_resume_an_old_checkpoint(folder: Path, tmp_path:
     assert outs(project) == outs(fresh)
 
 
+@pytest.mark.slow
 def test_runtime_changes_rounding_only_and_is_in_no_out(uninterrupted: Path, folder: Path, tmp_path: Path):
     runtime = {"micro_batch": 1, "gradient_checkpointing": True}
     project = make_project(tmp_path / "p", folder, runtime=runtime)

@@ -22,7 +22,7 @@ from stages.rendering import sampling
 from stages.rendering.jobs import RenderInputs
 from stages.rendering.load_embedding import load_embedding
 from stages.rendering.params import Render
-from stages.rendering.pipeline import SCHEDULERS, choose_precision, open_pipeline
+from stages.rendering.pipeline import choose_precision, open_pipeline
 from stages.rendering.sampling import ImageSampler
 from tests.closure import ROOT
 from tests.outs import write_embedding, write_tables
@@ -129,8 +129,8 @@ def test_diffusers_loads_the_file_of_sdxl_in_two_calls(open_family: Callable, mo
     assert draw_with_diffusers(pipeline, {"prompt": text}, 4, guidance_scale=4.0) == image
 
 
-@pytest.mark.parametrize("scheduler", sorted(SCHEDULERS))
-def test_sdxl_renders_with_every_scheduler(open_family: Callable, models: dict, scheduler: str):
+@pytest.mark.parametrize("scheduler", ["ddpm", "euler_a", "dpm++"])
+def test_sdxl_renders_with_other_schedulers(open_family: Callable, models: dict, scheduler: str):
     (image,) = render(open_family("sdxl", scheduler=scheduler), job("a dragon"))
     section = Render(**FAST, scheduler=scheduler)
     pipeline = open_pipeline(Model(base=str(models[tiny_sdxl])), section, "cpu")

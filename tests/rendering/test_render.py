@@ -177,6 +177,7 @@ def test_new_embedding_renders_every_text_with_the_placeholder_token(changed: di
     assert run() == run_without_cache()
 
 
+@pytest.mark.slow
 def test_killed_run_continues_to_the_same_bytes():
     configure(steps=12, seeds=[0, 1, 2])
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
