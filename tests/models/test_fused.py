@@ -58,13 +58,13 @@ def assert_close(fused, reference, inputs, grads, *, tolerance=1e-5, grad_tolera
 def test_group_norm_equals_pytorch(channels: int, groups: int, silu: bool, shifted: bool, channels_x: int | None):
     """The mean is large, so that squares cancel; 7 channels of x split a group between x and skip."""
     x = (3 * randn(2, channels, 7, 5) + 20).contiguous(memory_format=LAST).requires_grad_()
-    shift = randn(2, channels) if shifted else None
+    shift = randn(2, channels).requires_grad_() if shifted else None
     weight, bias = randn(channels), randn(channels + 1)[1:]
     inputs = (x, None) if channels_x is None else (x[:, :channels_x], x[:, channels_x:])
     fused = group_norm.GroupNorm.apply(*inputs, shift, weight, bias, groups, 1e-5, silu)
     reference = F.group_norm(x if shift is None else x + shift[:, :, None, None], groups, weight, bias, 1e-5)
     reference = F.silu(reference) if silu else reference
-    assert_close(fused, reference, x, randn(2, channels, 7, 5))
+    assert_close(fused, reference, [x, shift] if shifted else x, randn(2, channels, 7, 5))
 
 
 def test_geglu_equals_pytorch():
@@ -170,11 +170,15 @@ def tiny_unet(**options: object) -> UNet2DConditionModel:
     return unet.requires_grad_(False).eval().to(DEVICE, memory_format=LAST)
 
 
-def assert_unets_close(fused: torch.nn.Module, plain: torch.nn.Module) -> None:
+def assert_unets_close(fused: torch.nn.Module, plain: torch.nn.Module, pooled: torch.Tensor | None = None) -> None:
+    """Compare predictions, and their gradients with respect to the prompt embeddings and SDXL's pooled prompt."""
     latents, timesteps = randn(2, 4, 4, 4), torch.tensor([3, 700], device=DEVICE)
-    context = randn(2, 9, 16).requires_grad_()
-    outputs = [model(latents, timesteps, context, return_dict=False)[0] for model in (fused, plain)]
-    assert_close(*outputs, context, randn(2, 4, 4, 4), grad_tolerance=1e-4)
+    inputs, options = [randn(2, 9, 16).requires_grad_()], {}
+    if pooled is not None:
+        inputs.append(pooled.requires_grad_())
+        options = {"added_cond_kwargs": {"text_embeds": pooled, "time_ids": torch.full((2, 6), 1024.0, device=DEVICE)}}
+    outputs = [model(latents, timesteps, inputs[0], return_dict=False, **options)[0] for model in (fused, plain)]
+    assert_close(*outputs, inputs, randn(2, 4, 4, 4), grad_tolerance=1e-4)
 
 
 @pytest.mark.parametrize("linear", [True, False])
@@ -189,6 +193,15 @@ def test_unet_output_is_unchanged(linear: bool):
     assert classes.count(FusedUpBlock) == 2
     assert classes.count(FusedTransformer2D) == classes.count(FusedTransformerBlock) == 4
     assert_unets_close(fused, plain)
+
+
+def test_unet_of_sdxl_is_unchanged():
+    embeddings = {"addition_embed_type": "text_time", "addition_time_embed_dim": 4}
+    sizes = {"projection_class_embeddings_input_dim": 16 + 6 * 4, "transformer_layers_per_block": 2}
+    plain = tiny_unet(use_linear_projection=True, **embeddings, **sizes)
+    fused = fuse_unet(copy.deepcopy(plain), attention.deterministic)
+    assert [type(module) for module in fused.modules()].count(FusedTransformerBlock) == 8
+    assert_unets_close(fused, plain, pooled=randn(2, 16))
 
 
 def test_gradient_checkpointing_reaches_fused_blocks():

@@ -140,7 +140,7 @@ def _group_norm_backward(
 class GroupNorm(torch.autograd.Function):
     """Normalise x (N C H W), concatenated with skip (N C' H W) or None, after adding shift (N C + C') or None.
 
-    With `silu`, apply a SiLU to the result. Shift, weight and bias are frozen and get no gradient.
+    With `silu`, apply a SiLU to the result. Weight and bias are frozen and get no gradient.
     """
 
     @staticmethod
@@ -168,7 +168,10 @@ class GroupNorm(torch.autograd.Function):
         grads = (dy, dx, dx if skip is None else d_skip)
         grid = (moments.shape[1], len(x))
         _group_norm_backward[grid](*inputs, weight, bias, moments, *grads, *ctx.sizes, **ctx.constants)
-        return dx, d_skip, None, None, None, None, None, None
+        d_shift = None
+        if ctx.needs_input_grad[2]:  # of Stable Diffusion XL, whose timestep embedding contains the pooled prompt
+            d_shift = torch.cat([grad.sum((2, 3)) for grad in (dx, d_skip) if grad is not None], dim=1)
+        return dx, d_skip, d_shift, None, None, None, None, None
 
 
 def _constants(group: int, *, shifted: bool, paired: bool, silu: bool) -> dict:

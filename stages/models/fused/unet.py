@@ -27,10 +27,13 @@ class FusedUNet(nn.Module):
         self.unet, self.cross_kv = unet, cross_kv
 
     def forward(
-        self, noisy: torch.Tensor, timesteps: torch.Tensor, context: torch.Tensor, return_dict: bool = False
+        self, noisy: torch.Tensor, timesteps: torch.Tensor, context: torch.Tensor, **options: object
     ) -> UNet2DConditionOutput | tuple[torch.Tensor]:
-        """Predict noise or velocity from latents (N C H W), timesteps (N) and encoded captions (N L E)."""
-        return self.unet(noisy, timesteps, self.cross_kv(context), return_dict=return_dict)
+        """Predict noise or velocity from latents (N C H W), timesteps (N) and encoded captions (N L E).
+
+        `options` are those of diffusers' UNet, such as the other conditions of Stable Diffusion XL.
+        """
+        return self.unet(noisy, timesteps, self.cross_kv(context), **options)
 
     def enable_gradient_checkpointing(self, function: Callable | None = None) -> None:
         """Recompute activations in the backward pass, by `function` or diffusers' default."""
