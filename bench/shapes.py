@@ -4,16 +4,8 @@ from pathlib import Path
 
 import diffusers
 import torch
+import transformers
 from diffusers import AutoencoderKL, SD3Transformer2DModel, UNet2DConditionModel
-from transformers import (
-    CLIPTextConfig,
-    CLIPTextModel,
-    CLIPTextModelWithProjection,
-    CLIPTokenizer,
-    T5Config,
-    T5EncoderModel,
-    T5Tokenizer,
-)
 
 from bench.common import STARTER
 
@@ -29,9 +21,13 @@ def build(name: str, folder: Path) -> Path:
     """
     torch.manual_seed(0)
     with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
-        parts = {"sd15": _sd15, "sdxl": _sdxl}[name]() if name in ("sd15", "sdxl") else _sd35(name)
-    kinds = {"sd15": "StableDiffusionPipeline", "sdxl": "StableDiffusionXLPipeline"}
-    getattr(diffusers, kinds.get(name, "StableDiffusion3Pipeline"))(**parts).save_pretrained(folder)
+        if name == "sd15":
+            pipeline = diffusers.StableDiffusionPipeline(**_sd15())
+        elif name == "sdxl":
+            pipeline = diffusers.StableDiffusionXLPipeline(**_sdxl())
+        else:
+            pipeline = diffusers.StableDiffusion3Pipeline(**_sd35(name))
+    pipeline.save_pretrained(folder)
     return folder
 
 
@@ -39,7 +35,7 @@ def _sd15() -> dict[str, object]:
     scheduler = diffusers.PNDMScheduler(**BETAS, skip_prk_steps=True, set_alpha_to_one=False, steps_offset=1)
     none = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
     unet = UNet2DConditionModel(sample_size=64, cross_attention_dim=768, attention_head_dim=8)
-    clip = {"tokenizer": _tokenizer(), "text_encoder": CLIPTextModel(_clip())}
+    clip = {"tokenizer": _tokenizer(), "text_encoder": transformers.CLIPTextModel(_clip())}
     return none | clip | {"vae": _vae(512), "unet": unet.half(), "scheduler": scheduler}
 
 
@@ -60,8 +56,8 @@ def _sdxl() -> dict[str, object]:
     return {
         "tokenizer": _tokenizer(),
         "tokenizer_2": _tokenizer("!"),
-        "text_encoder": CLIPTextModel(_clip()),
-        "text_encoder_2": CLIPTextModelWithProjection(_clip(**BIG_G, hidden_act="gelu")),
+        "text_encoder": transformers.CLIPTextModel(_clip()),
+        "text_encoder_2": transformers.CLIPTextModelWithProjection(_clip(**BIG_G, hidden_act="gelu")),
         "vae": _vae(1024, scaling_factor=0.13025, force_upcast=True),
         "unet": unet.half(),
         "scheduler": diffusers.EulerDiscreteScheduler(**BETAS, timestep_spacing="leading", steps_offset=1),
@@ -74,7 +70,7 @@ def _sd35(name: str) -> dict[str, object]:
         size = {"num_layers": 24, "num_attention_heads": 24, "caption_projection_dim": 1536, "pos_embed_max_size": 384}
         size["dual_attention_layers"] = tuple(range(13))
     torch.set_default_dtype(torch.float16)  # the models do not fit in float32
-    t5 = T5Config(
+    t5 = transformers.T5Config(
         d_model=4096, d_kv=64, d_ff=10240, num_layers=24, num_heads=64, feed_forward_proj="gated-gelu",
         vocab_size=32128, tie_word_embeddings=False,
     )  # fmt: skip
@@ -82,10 +78,10 @@ def _sd35(name: str) -> dict[str, object]:
     parts = {
         "tokenizer": _tokenizer(),
         "tokenizer_2": _tokenizer("!"),
-        "tokenizer_3": T5Tokenizer(vocab=letters, extra_ids=0, model_max_length=512),
-        "text_encoder": CLIPTextModelWithProjection(_clip()),
-        "text_encoder_2": CLIPTextModelWithProjection(_clip(**BIG_G, hidden_act="gelu")),
-        "text_encoder_3": T5EncoderModel(t5),
+        "tokenizer_3": transformers.T5Tokenizer(vocab=letters, extra_ids=0, model_max_length=512),
+        "text_encoder": transformers.CLIPTextModelWithProjection(_clip()),
+        "text_encoder_2": transformers.CLIPTextModelWithProjection(_clip(**BIG_G, hidden_act="gelu")),
+        "text_encoder_3": transformers.T5EncoderModel(t5),
         "vae": _vae(1024, latent_channels=16, scaling_factor=1.5305, shift_factor=0.0609, use_quant_conv=False),
         "transformer": SD3Transformer2DModel(
             sample_size=128, in_channels=16, out_channels=16, joint_attention_dim=4096, pooled_projection_dim=2048,
@@ -97,21 +93,21 @@ def _sd35(name: str) -> dict[str, object]:
     return parts
 
 
-def _tokenizer(pad: str = "<|endoftext|>") -> CLIPTokenizer:
-    small = CLIPTokenizer.from_pretrained(STARTER / "model" / "tokenizer")
+def _tokenizer(pad: str = "<|endoftext|>") -> transformers.CLIPTokenizer:
+    small = transformers.CLIPTokenizer.from_pretrained(STARTER / "model" / "tokenizer")
     # Not added tokens: diffusers' `load_textual_inversion` takes minutes with tens of thousands of them.
     vocabulary = small.get_vocab() | {f"filler{i}": i for i in range(len(small), VOCABULARY)}
     lines = (STARTER / "model" / "tokenizer" / "merges.txt").read_text().splitlines()[1:]
     merges = [tuple(line.split()) for line in lines]
-    return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=77, pad_token=pad)
+    return transformers.CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=77, pad_token=pad)
 
 
-def _clip(**changed: object) -> CLIPTextConfig:
+def _clip(**changed: object) -> transformers.CLIPTextConfig:
     """Return the config of CLIP-L's text encoder, with changes."""
     tokenizer, size = _tokenizer(), {"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12}
     ids = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
     size |= changed
-    return CLIPTextConfig(vocab_size=VOCABULARY, projection_dim=size["hidden_size"], **size, **ids)
+    return transformers.CLIPTextConfig(vocab_size=VOCABULARY, projection_dim=size["hidden_size"], **size, **ids)
 
 
 def _vae(side: int, **settings: object) -> AutoencoderKL:
