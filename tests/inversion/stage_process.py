@@ -1,6 +1,7 @@
 """Run `stages.train` in processes of its own, forked from one that has imported it: real signals and files, no wait."""
 
 import contextlib
+import glob
 import hashlib
 import json
 import multiprocessing
@@ -94,8 +95,8 @@ def wait_for_step(process: BaseProcess, folder: Path, step: int, saving: bool = 
     """Wait for a checkpoint of `step` or later or, with `saving`, until such a checkpoint is being written."""
     pattern = f"{'tmp' if saving else 'train'}/*/step-*.safetensors"
     while process.is_alive():
-        for path in (folder / ".scratch").glob(pattern):
-            if int(path.name.split("step-")[1][:8]) >= step:
+        for name in glob.glob(pattern, root_dir=folder / ".scratch"):  # unlike Path.glob, ignores folders that vanish
+            if int(name.rpartition("step-")[2][:8]) >= step:
                 return
         time.sleep(0 if saving else 0.003)
 
