@@ -4,9 +4,10 @@ Every creature is drawn by its own seed, and learned once per training seed with
 With s(x) the mean CLIP similarity of images x to the held-out images, `recovered` is (s(placeholder) - s(initializer))
 / (s(training images) - s(initializer)) over the two prompts that name no scene. `of ceiling` is the same over all
 prompts, with drawings of the creature in the scene and style of each prompt instead of the training images. `signs` is
-the share of renders with the body, wing colour and tail of the creature, `scene` and `style` the share that follow the
-prompt, relative to the initializer token's. --images are renders per prompt, --jobs trainings side by side (with
-OMP_NUM_THREADS=1 on a CPU), --work a folder whose curated images are used again, --set params such as train.steps=300.
+the share of renders with the body, wing colour and tail of the creature; `scene`, `style` and `attributes` the share
+with what the prompt asks for, relative to the initializer token's. Prompts for attributes count in these three only.
+--images are renders per prompt, --jobs trainings side by side (with OMP_NUM_THREADS=1 on a CPU), --work a folder whose
+curated images are used again, --set params such as train.steps=300.
 """
 
 import json
@@ -32,19 +33,27 @@ from starter.world.creatures import sample_pose
 from starter.world.dataset import build, creature_of
 from starter.world.rendering import ImageSpec, render
 
-PROMPTS = {  # the scene and the style that each prompt asks for
-    "a photo of a {}": ("white", "cartoon"),
-    "a {}": ("white", "cartoon"),
-    "a {} at night": ("night", "cartoon"),
-    "a {} by the sea": ("sea", "cartoon"),
-    "a {} in the forest": ("forest", "cartoon"),
-    "a {} in front of a volcano": ("volcano", "cartoon"),
-    "a sketch of a {}": ("white", "sketch"),
-    "a pastel painting of a {} in the snow": ("snow", "pastel"),
+PROMPTS = {  # what each prompt asks for
+    "a photo of a {}": {"scene": "white", "style": "cartoon"},
+    "a {}": {"scene": "white", "style": "cartoon"},
+    "a {} at night": {"scene": "night", "style": "cartoon"},
+    "a {} by the sea": {"scene": "sea", "style": "cartoon"},
+    "a {} in the forest": {"scene": "forest", "style": "cartoon"},
+    "a {} in front of a volcano": {"scene": "volcano", "style": "cartoon"},
+    "a sketch of a {}": {"scene": "white", "style": "sketch"},
+    "a pastel painting of a {} in the snow": {"scene": "snow", "style": "pastel"},
+    "a red {} at night": {"body": "red", "scene": "night"},
+    "a {} with butterfly wings by the sea": {"wings": "butterfly", "scene": "sea"},
+    "a small {} with one horn and a star tail in the snow": {"size": "small", "horns": "one", "tail": "star"},
+    "a pencil drawing of a large {} among the trees": {"style": "sketch", "size": "large", "scene": "forest"},
+    "a neon drawing of a {} with blue wings near a volcano": {"style": "neon", "wing_colour": "blue"},
+    "a pastel picture of a green {} in winter": {"style": "pastel", "body": "green", "scene": "snow"},
 }
-PLAIN = 2  # the first prompts name no scene, as the held-out images show none
+SCENES = 8  # the first prompts ask for a scene and a style,
+PLAIN = 2  # and the first of these for those of the held-out images
 SIGNS = ("body", "wing_colour", "tail")
-SHOWN = ("recovered", "of ceiling", "signs", "scene", "style", "seconds")
+FOLLOWED = ("scene", "style", "attributes")
+SHOWN = ("recovered", "of ceiling", "signs", *FOLLOWED, "seconds")
 
 
 class Evaluator:
@@ -55,18 +64,19 @@ class Evaluator:
         self.classifier, self.device = attribute_classifier.load().to(device), device
         self.creature, self.holdout = asdict(creature), self.clip.images(holdout)
 
-    def similarity(self, images: list[Image.Image]) -> np.ndarray:
-        """Return the mean cosine similarity of the images of every prompt to the held-out images."""
-        return (self.clip.images(images) @ self.holdout.T).reshape(len(PROMPTS), -1).mean(axis=1)
+    def similarity(self, images: list[Image.Image], count: int) -> np.ndarray:
+        """Return the mean cosine similarity to the held-out images (SCENES), of `count` images per prompt."""
+        return (self.clip.images(images[: SCENES * count]) @ self.holdout.T).reshape(SCENES, -1).mean(axis=1)
 
-    def attributes(self, images: list[Image.Image]) -> dict[str, float]:
-        """Return the shares of renders that show the creature's signs, and the scene and style of their prompts."""
-        expected = [prompt for prompt in PROMPTS.values() for _ in range(len(images) // len(PROMPTS))]
+    def attributes(self, images: list[Image.Image], count: int) -> dict[str, float]:
+        """Return the shares of images (`count` per prompt) with the signs, and with what their prompts ask for."""
         found = self.classifier.predict(to_tensor(images, self.device))
-        shares = {"signs": statistics.mean(all(row[key] == self.creature[key] for key in SIGNS) for row in found)}
-        for i, key in enumerate(("scene", "style")):
-            shares[key] = statistics.mean(row[key] == e[i] for row, e in zip(found, expected, strict=True))
-        return shares
+        met = {key: [] for key in FOLLOWED}
+        for i, row in enumerate(found):
+            for key, value in list(PROMPTS.values())[i // count].items():
+                met[key if key in FOLLOWED else "attributes"].append(row[key] == value)
+        met["signs"] = [all(row[key] == self.creature[key] for key in SIGNS) for row in found[: SCENES * count]]
+        return {key: statistics.mean(values) for key, values in met.items()}
 
 
 def unnamed_creatures(count: int) -> list[str]:
@@ -80,11 +90,12 @@ def unnamed_creatures(count: int) -> list[str]:
 
 
 def draw_ceiling(name: str, count: int) -> list[Image.Image]:
-    """Draw a creature in the scene and style of every prompt."""
+    """Draw a creature `count` times in the scene and style of each prompt that asks for no attribute."""
     images = []
-    for number, (scene, style) in enumerate(style for style in PROMPTS.values() for _ in range(count)):
-        rng = generator(zlib.crc32(f"{name} {number}".encode()), 99)
-        spec = ImageSpec(creature_of(name), scene, style, "normal", sample_pose(rng), int(rng.integers(2**31)))
+    for number in range(SCENES * count):
+        wanted, rng = list(PROMPTS.values())[number // count], generator(zlib.crc32(f"{name} {number}".encode()), 99)
+        scene, style, pose = wanted["scene"], wanted["style"], sample_pose(rng)
+        spec = ImageSpec(creature_of(name), scene, style, "normal", pose, int(rng.integers(2**31)))
         images.append(render(spec))
     return images
 
@@ -129,18 +140,18 @@ def measure(project: Path, name: str, params: dict, runs: list[tuple[Path, dict]
     evaluator = Evaluator(args.device, creature_of(name), holdout)
     placeholder, initializer = (params["concept"][key] for key in ("placeholder_token", "initializer_token"))
     renders = render_prompts(pipeline, initializer, params["render"], args.images)
-    base, followed = evaluator.similarity(renders), evaluator.attributes(renders)
+    base, followed = evaluator.similarity(renders, args.images), evaluator.attributes(renders, args.images)
     real, ceiling = evaluator.clip.images(training) @ evaluator.holdout.T, draw_ceiling(name, 2 * args.images)
-    real, ceiling, rows = real.mean(), evaluator.similarity(ceiling), []
+    real, ceiling, rows = real.mean(), evaluator.similarity(ceiling, 2 * args.images), []
     for seed, (file, trained) in enumerate(runs):
         if seed:
             pipeline.unload_textual_inversion(placeholder)
         pipeline.load_textual_inversion(file)
         renders = render_prompts(pipeline, placeholder, params["render"], args.images)
-        found, shares = evaluator.similarity(renders), evaluator.attributes(renders)
+        found, shares = evaluator.similarity(renders, args.images), evaluator.attributes(renders, args.images)
         row = {"recovered": (found - base)[:PLAIN].mean() / (real - base[:PLAIN].mean())}
         row |= {"of ceiling": (found - base).mean() / (ceiling - base).mean(), "signs": shares["signs"]}
-        row |= {key: shares[key] / followed[key] for key in ("scene", "style")} | trained
+        row |= {key: shares[key] / followed[key] for key in FOLLOWED} | trained
         rows.append(row)
         figures = ", ".join(f"{key} {row[key]:.3g}" for key in SHOWN)
         print(f"{name} ({initializer}), seed {seed}: {figures}; start: {row['start']}", flush=True)
