@@ -52,18 +52,19 @@ class RenderedFile(File):
 
 
 class RendersIndex(BaseModel):
-    """data/renders/index.json."""
+    """data/renders/index.json; with snapshots, `embeddings` has the file of each, and of the subject `word`."""
 
     renders: list[RenderedFile] = Field(alias="cells", min_length=1)
+    embeddings: dict[str, str] = {}
 
     @model_validator(mode="after")
     def _has_pairs(self) -> "RendersIndex":
-        word, initializer = (
-            sorted((row.prompt, row.seed) for row in self.renders if row.subject == subject)
-            for subject in ("word", "initializer")
-        )
-        if word != initializer:
-            raise ValueError("the renders of the two tokens are no pairs")
+        pairs = {
+            subject: sorted((row.prompt, row.seed) for row in self.renders if row.subject == subject)
+            for subject in ("initializer", "word", *self.embeddings)
+        }
+        if unpaired := [subject for subject in pairs if pairs[subject] != pairs["initializer"]]:
+            raise ValueError(f"the renders of {unpaired[0]} and of the initializer token are no pairs")
         return self
 
 
