@@ -2,13 +2,14 @@
 
 import base64
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from stages.common.read_outs import read_csv, read_json
-from stages.reporting.charts import scale_positions, training_curves
+from stages.reporting.charts import scale_positions, snapshot_curves, training_curves
 from stages.reporting.examples import diffusers_example
 from stages.reporting.inputs import (
     Inputs,
@@ -23,22 +24,31 @@ from stages.reporting.inputs import (
 )
 from stages.reporting.measures import measures, read_estimates
 from stages.reporting.params import Report
+from stages.reporting.snapshots import panels, read_snapshots
 from stages.reporting.tables import params_table, provenance_table, unused_images
 from stages.reporting.usage import compatibility, file_stem, web_uis
 
 KINDS = ("initializer", "word", "real")
 
 
-def render_page(report: Report, inputs: Inputs, params: dict[str, dict]) -> str:
-    """Return the page as HTML; `params` are shown by section. Raises UserError for an input that cannot be read."""
+def render_page(report: Report, inputs: Inputs, params: dict[str, dict], thumbnail: Callable[[Path], str]) -> str:
+    """Return the page as HTML; `params` are shown by section, and `thumbnail` returns that of an image as a data URI.
+
+    Raises UserError for an input that cannot be read.
+    """
     concept, estimates = params["concept"], read_estimates(inputs.estimates)
     stem = file_stem(concept["placeholder_token"])
     curated = read_json(inputs.curated / "index.json", "curate", NamedIndex)
-    manifest = read_csv(inputs.manifest, "filter", dict.fromkeys(("file", "verdict", "reason", "detail"), str))
+    manifest = read_csv(inputs.manifest, "filter", dict.fromkeys(("file", "phash", "verdict", "reason", "detail"), str))
     train, holdout = ({row["source"] for row in curated[part]} for part in ("train", "holdout"))
     renders = read_json(inputs.renders / "index.json", "render", NamedRenders)
-    subjects = ["initializer", "word", *sorted(renders["subjects"].keys() - {"initializer", "word"})]
-    embedding = describe_embedding(inputs.embedding)
+    others = renders["subjects"].keys() - renders.get("embeddings", {}).keys() - {"initializer", "word"}
+    subjects = ["initializer", "word", *sorted(others)]
+    metrics, training = read_json(inputs.metrics, "evaluate", Metrics), read_json(inputs.train, "train", TrainMetrics)
+    snapshots = read_snapshots(renders.get("embeddings", {}), training["best_step"])
+    chosen = next((row for row in snapshots if row.file == metrics.get("chosen")), None)
+    file = Path(chosen.file) if chosen else inputs.embedding
+    embedding = describe_embedding(file)
     validation = read_curve(inputs.validation, "step", "relative", "stderr")
     likeness = {kind: estimates[f"image_similarity_{kind}"] for kind in KINDS}
     texts = {row["prompt"]: row["text"] for row in renders["cells"]} | params["render"]["prompts"]
@@ -47,8 +57,8 @@ def render_page(report: Report, inputs: Inputs, params: dict[str, dict]) -> str:
         "title": report.title or concept["placeholder_token"],
         "concept": concept,
         "render": params["render"],
-        "train": read_json(inputs.train, "train", TrainMetrics),
-        "closer": read_json(inputs.metrics, "evaluate", Metrics)["closer_to_real"],
+        "train": training,
+        "closer": metrics["closer_to_real"],
         "estimates": estimates,
         "measures": measures(estimates, subjects),
         "likeness": likeness,
@@ -57,17 +67,22 @@ def render_page(report: Report, inputs: Inputs, params: dict[str, dict]) -> str:
         "curated": curated,
         "manifest": manifest,
         "counts": count_images(manifest, train, holdout),
-        "unused": unused_images(manifest, train | holdout),
+        "unused": unused_images(manifest, train | holdout, inputs.images, thumbnail),
         "curves": training_curves(validation, read_curve(inputs.loss, "step", "loss")),
         "best": validation.loc[validation["relative"].idxmin()],
         "relative": dict(zip(validation["step"], validation["relative"], strict=True)),
+        "snapshots": snapshots,
+        "snapshot_measures": measures(estimates, [row.subject for row in snapshots]),
+        "snapshot_curves": snapshot_curves(panels(snapshots, estimates, chosen)) if snapshots else {},
+        "chosen": chosen,
+        "recommended": file,
         "progress": sorted((inputs.embedding.parent / "progress").glob("step-*.png")),
         "renders": renders,
         "subjects": subjects,
         "prompts": {name: texts[name] for name in [*params["render"]["prompts"], *sorted(texts)]},
         "params": params_table(params),
         "provenance": provenance_table(read_json(inputs.raw, "download"), embedding),
-        "example": diffusers_example(inputs.embedding, embedding, params, f"{stem}.png"),
+        "example": diffusers_example(file, embedding, params, f"{stem}.png"),
         "web_uis": web_uis(embedding, last_prompt, concept["placeholder_token"]),
         "compatibility": compatibility(embedding, params["model"]["base"]),
         "file_stem": stem,
