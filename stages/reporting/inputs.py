@@ -25,10 +25,11 @@ class SourcedFile(File):
 
 
 class NamedIndex(CuratedIndex):
-    """data/curated/index.json, with the source files."""
+    """data/curated/index.json, with the source files, and the patterns of those that the user excluded."""
 
     train: list[SourcedFile] = Field(min_length=1)
     holdout: list[SourcedFile]
+    excluded: dict[str, str] = Field(default_factory=dict)
 
 
 class Subjects(BaseModel):

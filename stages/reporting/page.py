@@ -84,6 +84,9 @@ def _images(inputs: Inputs, thumbnail: Callable[[Path], str]) -> dict:
     """Return the images of the class: the curated ones, the rows of the manifest, and those that were not chosen."""
     curated = read_json(inputs.curated / "index.json", "curate", NamedIndex)
     manifest = read_csv(inputs.manifest, "filter", dict.fromkeys(("file", "phash", "verdict", "reason", "detail"), str))
+    for row in manifest:
+        if pattern := curated.get("excluded", {}).get(row["file"]):
+            row |= {"verdict": "reject", "reason": "excluded", "detail": f"by {pattern}"}
     train, holdout = ({row["source"] for row in curated[part]} for part in ("train", "holdout"))
     return {
         "curated": curated,

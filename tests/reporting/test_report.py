@@ -116,6 +116,15 @@ def test_page_shows_every_result():
     assert "“a <critter> in the zoo”, seed 1" in [image.get("alt") for image in images]
 
 
+def test_images_that_the_user_excluded_say_so():
+    path = DATA / "curated" / "index.json"
+    excluded = {"Critter/spare.png": "s*.png", "Critter/a.png": "a.png"}
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"excluded": excluded}))
+    shown = text()
+    assert "excluded by s*.png spare.png" in shown
+    assert "held out 2 excluded 2 blurred 1 too-small 1" in shown
+
+
 def write_snapshots(**chosen: str) -> None:
     """Add renders and estimates of the snapshots of steps 20 and 60; `word` is of step 40."""
     path, files = DATA / "renders" / "index.json", {"word": "data/embedding/learned_embeds.safetensors"}
