@@ -120,7 +120,8 @@ def _plot_panel(axes: Axes, panel: Panel) -> None:
         table["step"], table["value"], [below.clip(0), above.clip(0)],
         color=ACCENT, linewidth=2.5, elinewidth=1.5, marker="o", markersize=5,
     )  # fmt: skip
-    axes.plot(
-        marked["step"], marked["value"], "o", color=ACCENT, markersize=10, markeredgecolor=PAPER, markeredgewidth=2
-    )
-    axes.margins(x=0.04, y=0.2)
+    point = (marked["step"], marked["value"])
+    axes.plot(*point, "o", color=ACCENT, markersize=12, markeredgecolor=PAPER, markeredgewidth=2, zorder=3)
+    side, shift = ("left", 9) if marked["step"] < table["step"].max() else ("right", -9)
+    axes.annotate(f"{marked['value']:.3f}", point, (shift, -15), textcoords="offset points", ha=side, color=ACCENT)
+    axes.margins(x=0.08, y=0.2)
