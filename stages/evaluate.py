@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 from pydantic import BaseModel, Field
 
+from stages import UserError
 from stages.common.files import write_atomic, write_json
 from stages.common.params import load
 from stages.common.publish import publish
@@ -36,8 +37,11 @@ class TrainMetrics(BaseModel):
 def main() -> str:
     """Write data/metrics.json, data/estimates.csv and data/scores.csv."""
     params = load("evaluate", "runtime")
+    index = read_json(RENDERS / "index.json", "render", RendersIndex)
+    renders, embeddings = index["cells"], index.get("embeddings", {})
+    if params.evaluate.choose == "tradeoff" and not embeddings:
+        raise UserError("there are no renders of snapshots; set `render.snapshots`, or `evaluate.choose: validation`.")
     clip, dino = open_encoders(params.evaluate, configure_torch(params.runtime))
-    renders = read_json(RENDERS / "index.json", "render", RendersIndex)["cells"]
     curated = read_json(CURATED / "index.json", "curate", HeldOutIndex)
     learned = read_json(TRAIN, "train", TrainMetrics)["learned"]
     holdout = [read_image(CURATED / row["file"], "curate") for row in curated["holdout"]]
@@ -47,13 +51,15 @@ def main() -> str:
         train=[read_image(CURATED / row["file"], "curate") for row in curated["train"]],
         holdout=holdout,
         gallery=read_gallery(RAW, curated["class"], params.evaluate.gallery, holdout[0].width),
+        snapshots=tuple(name for name in embeddings if name != "word"),
     )
     scores = score(images, clip, dino)
-    write_json(METRICS, scores.metrics())
+    chosen = embeddings[scores.best_tradeoff()] if params.evaluate.choose == "tradeoff" else None
+    write_json(METRICS, scores.metrics() | ({"chosen": chosen} if chosen else {}))
     publish(params.runtime.trackers, Path(".scratch"), RENDERS, metrics=scores.metrics())
     write_atomic(ESTIMATES, scores.table().to_csv(index=False, lineterminator="\n"))
     write_atomic(SCORES, scores.renders.to_csv(index=False, lineterminator="\n"))
-    return f"{summary(scores, learned, len(images.gallery))}; {METRICS}, {ESTIMATES}"
+    return f"{summary(scores, learned, len(images.gallery), chosen)}; {METRICS}, {ESTIMATES}"
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from stages.models.model_files import resolve
 from stages.rendering.cache import RenderCache, prune
 from stages.rendering.compare import PipelineSampler, compared_inputs
 from stages.rendering.grid import draw_grid
-from stages.rendering.jobs import Job, RenderInputs
+from stages.rendering.jobs import Job, RenderInputs, choose_snapshots
 from stages.rendering.pipeline import choose_precision
 from stages.rendering.sampling import ImageSampler
 
@@ -59,7 +59,8 @@ def _resolve_inputs(params: SimpleNamespace, class_name: str, device: torch.devi
     model = resolve(params.model)
     render = params.render.model_copy(update={"precision": choose_precision(params.render, model, device)})
     compared = compared_inputs(params.render, class_name, device)
-    inputs = RenderInputs(model, params.concept, render, EMBEDDING, compared)
+    snapshots = choose_snapshots(EMBEDDING.parent / "snapshots", render.snapshots)
+    inputs = RenderInputs(model, params.concept, render, EMBEDDING, compared, snapshots)
     for token, file in inputs.embeddings().items():
         if file != EMBEDDING and not file.is_file():
             raise UserError(f"{file} does not exist; correct `render.subjects.{token[1:-1]}`.")

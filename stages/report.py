@@ -5,11 +5,13 @@ from pathlib import Path
 from stages.common.files import write_atomic
 from stages.common.params import load
 from stages.common.stage import stage
+from stages.images.selection.page import thumbnail_uri
 from stages.reporting.inputs import Inputs
 from stages.reporting.page import render_page
 
 INPUTS = Inputs(
     raw=Path("data/raw.json"),
+    images=Path("data/raw"),
     manifest=Path("data/manifest.csv"),
     curated=Path("data/curated"),
     embedding=Path("data/embedding/learned_embeds.safetensors"),
@@ -28,7 +30,7 @@ def main() -> str:
     """Write report/index.html."""
     params = load("dataset", "filter", "curate", "model", "concept", "train", "render", "evaluate", "report")
     sections = {name: section.model_dump(mode="json", by_alias=True) for name, section in vars(params).items()}
-    write_atomic(PAGE, render_page(params.report, INPUTS, sections))
+    write_atomic(PAGE, render_page(params.report, INPUTS, sections, thumbnail_uri))
     return f"open {PAGE}"
 
 

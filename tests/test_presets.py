@@ -53,7 +53,7 @@ PRESETS = {
 
 
 def load_preset(name: str = "charizard-sd15") -> SimpleNamespace:
-    return load(*{section for section, *_ in RECIPE}, path=ROOT / "presets" / f"{name}.yaml")
+    return load(*{section for section, *_ in RECIPE}, "evaluate", path=ROOT / "presets" / f"{name}.yaml")
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -67,6 +67,7 @@ def test_preset_has_the_values_of_the_recipe(name: str):
     assert params.render.prompts == load_preset().render.prompts
     assert len(params.render.prompts) == 4
     assert params.render.scheduler is None
+    assert params.evaluate.dino == "facebook/dinov2-base"
 
 
 def test_there_is_a_test_for_every_preset():

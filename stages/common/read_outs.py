@@ -52,24 +52,25 @@ class RenderedFile(File):
 
 
 class RendersIndex(BaseModel):
-    """data/renders/index.json."""
+    """data/renders/index.json; with snapshots, `embeddings` has the file of each, and of the subject `word`."""
 
     renders: list[RenderedFile] = Field(alias="cells", min_length=1)
+    embeddings: dict[str, str] = {}
 
     @model_validator(mode="after")
     def _has_pairs(self) -> "RendersIndex":
-        word, initializer = (
-            sorted((row.prompt, row.seed) for row in self.renders if row.subject == subject)
-            for subject in ("word", "initializer")
-        )
-        if word != initializer:
-            raise ValueError("the renders of the two tokens are no pairs")
+        pairs = {
+            subject: sorted((row.prompt, row.seed) for row in self.renders if row.subject == subject)
+            for subject in ("initializer", "word", *self.embeddings)
+        }
+        if unpaired := [subject for subject in pairs if pairs[subject] != pairs["initializer"]]:
+            raise ValueError(f"the renders of {unpaired[0]} and of the initializer token are no pairs")
         return self
 
 
 def read_json(path: Path, stage: str, kind: Any = dict) -> Any:
     """Return the value of a JSON file that `stage` writes, and that has the fields of `kind`."""
-    with _reading(path, stage):
+    with reading(path, stage):
         value = json.loads(path.read_text(encoding="utf-8"))
         TypeAdapter(kind).validate_python(value)
         return value
@@ -77,7 +78,7 @@ def read_json(path: Path, stage: str, kind: Any = dict) -> Any:
 
 def read_csv(path: Path, stage: str, columns: dict[str, type]) -> list[dict[str, Any]]:
     """Return the rows, at least one, of a CSV file that `stage` writes; `columns` must be there, and are converted."""
-    with _reading(path, stage), path.open(encoding="utf-8", newline="") as file:
+    with reading(path, stage), path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
         if not rows or any(None in row or None in row.values() for row in rows):
             raise ValueError("it has no rows, or not the same columns in all")
@@ -98,7 +99,7 @@ def read_text(path: Path) -> str:
 
 def read_image(path: Path, stage: str) -> Image.Image:
     """Return an image that `stage` writes, as RGB."""
-    with _reading(path, f"-f {stage}"), Image.open(path) as image:
+    with reading(path, f"-f {stage}"), Image.open(path) as image:
         return image.convert("RGB")
 
 
@@ -107,7 +108,7 @@ def read_embedding(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
 
     The table is `clip`, or the tables are `clip_l`, `clip_g` and, for Stable Diffusion 3 with T5, `t5xxl`.
     """
-    with _reading(path, "train"), safe_open(path, "numpy") as file:
+    with reading(path, "train"), safe_open(path, "numpy") as file:
         vectors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
         vectors.pop("t5", None)  # the same as t5xxl
         if len(vectors) == 1:
@@ -125,7 +126,8 @@ def read_embedding(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
 
 
 @contextlib.contextmanager
-def _reading(path: Path, stage: str) -> Iterator[None]:
+def reading(path: Path, stage: str) -> Iterator[None]:
+    """Turn any error in the block, which reads an out of `stage`, into a UserError."""
     try:
         if path.exists() and not path.is_file():
             raise ValueError("no file")

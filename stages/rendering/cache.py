@@ -8,7 +8,8 @@ from stages.common.files import fingerprint, png_bytes, write_atomic
 from stages.common.provenance import code_and_weights
 from stages.rendering.jobs import ComparedInputs, Job, RenderInputs
 
-OF_JOBS = {"prompts", "seeds", "subjects", "compare", "steps", "guidance_scale"}  # params that a job has its share of
+# Params that a job has its share of.
+OF_JOBS = {"prompts", "seeds", "subjects", "snapshots", "compare", "steps", "guidance_scale"}
 
 
 class RenderCache:

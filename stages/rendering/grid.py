@@ -55,7 +55,8 @@ class Layout:
 def _notes(inputs: RenderInputs) -> dict[str, str]:
     """Return a note on every subject, from left to right."""
     tokens, others = inputs.tokens(), inputs.render.subjects
-    notes = {name: "plain text" if tokens[name] == text else Path(text).name for name, text in others.items()}
+    notes = {file.stem: "snapshot" for file in inputs.snapshots}
+    notes |= {name: "plain text" if tokens[name] == text else Path(text).name for name, text in others.items()}
     notes |= {other.compare.subject: "another model" for other in inputs.compared}
     return {"initializer": "initializer token", "word": "learned embedding"} | notes
 

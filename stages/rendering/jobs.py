@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from stages import UserError
 from stages.models.params import Concept, Model
 from stages.rendering.params import Compare, Render, Setting
 
@@ -53,8 +54,8 @@ class ComparedInputs:
 class RenderInputs:
     """Everything that decides the renders: three sections of params.yaml and the file of the learned embedding.
 
-    A subject of `render.subjects` is plain text, or an embedding that is called <name> in the prompts. `compared` has
-    the inputs of the other models.
+    A subject of `render.subjects` is plain text, or an embedding that is called <name> in the prompts. So is each of
+    the `snapshots`, whose name is that of its file. `compared` has the inputs of the other models.
     """
 
     model: Model
@@ -62,20 +63,24 @@ class RenderInputs:
     render: Render
     embedding: Path
     compared: tuple[ComparedInputs, ...] = ()
+    snapshots: tuple[Path, ...] = ()
 
     def tokens(self) -> dict[str, str]:
         """Return the token or plain text that stands for each subject in a prompt."""
         tokens = {"word": self.concept.placeholder_token, "initializer": self.concept.initializer_token}
+        tokens |= {file.stem: f"<{file.stem}>" for file in self.snapshots}
         return tokens | {name: f"<{name}>" if _is_file(text) else text for name, text in self.render.subjects.items()}
 
     def titles(self) -> dict[str, str]:
         """Return the title of every column of the grid."""
-        return self.tokens() | {other.compare.subject: other.compare.title for other in self.compared}
+        steps = {file.stem: f"step {step_of(file):,}" for file in self.snapshots}
+        return self.tokens() | steps | {other.compare.subject: other.compare.title for other in self.compared}
 
     def embeddings(self) -> dict[str, Path]:
         """Return the embedding file of every token that the base model does not have."""
         files = {f"<{name}>": Path(text) for name, text in self.render.subjects.items() if _is_file(text)}
-        return {self.concept.placeholder_token: self.embedding} | files
+        snapshots = {f"<{file.stem}>": file for file in self.snapshots}
+        return {self.concept.placeholder_token: self.embedding} | snapshots | files
 
     def embeddings_in(self, job: Job) -> dict[str, Path]:
         """Return the embeddings that decide a job: those whose token is in its prompt or in the negative prompt.
@@ -90,9 +95,31 @@ class RenderInputs:
         return _jobs(self.render, self.render.prompts, self.tokens())
 
     def index(self) -> dict:
-        """Return the content of data/renders/index.json."""
+        """Return the content of data/renders/index.json; with snapshots it has the file of each, and of `word`."""
         rows = [job.row() for inputs in (self, *self.compared) for job in inputs.jobs()]
-        return {"subjects": self.titles(), "prompts": self.render.prompts, "cells": rows}
+        index = {"subjects": self.titles(), "prompts": self.render.prompts, "cells": rows}
+        files = {"word": self.embedding} | {file.stem: file for file in self.snapshots}
+        return index | ({"embeddings": {n: f.as_posix() for n, f in files.items()}} if self.snapshots else {})
+
+
+def choose_snapshots(folder: Path, count: int) -> tuple[Path, ...]:
+    """Return `count` snapshots of a folder at equal distances up to the last one, or all if there are fewer.
+
+    Raises UserError if there are none.
+    """
+    files = sorted(folder.glob("step-*.safetensors"), key=step_of)
+    if count and not files:
+        raise UserError(
+            f"{folder} has no snapshots; set `train.snapshot_every` to less than `train.steps`, or `render.snapshots` "
+            "to 0."
+        )
+    count = min(count, len(files))
+    return tuple(files[-(-len(files) * i // count) - 1] for i in range(1, count + 1))
+
+
+def step_of(snapshot: Path) -> int:
+    """Return the step of a snapshot, which is in its file name."""
+    return int(snapshot.stem.rpartition("-")[2])
 
 
 def _jobs(render: Render, prompts: dict[str, str], tokens: dict[str, str]) -> list[Job]:

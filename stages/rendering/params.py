@@ -4,7 +4,7 @@ import re
 from itertools import compress, product
 from typing import Annotated, Literal, NamedTuple
 
-from pydantic import Field, PositiveInt, ValidationInfo, field_validator, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, ValidationInfo, field_validator, model_validator
 
 from stages.common.schema import Line, Section, Text
 
@@ -50,7 +50,7 @@ class Compare(Section):
 
 
 class Render(Section):
-    """Prompts x (placeholder token, initializer token, `subjects`, `compare`) x seeds x steps x guidance scales."""
+    """Prompts x (the two tokens of `concept`, `snapshots`, `subjects`, `compare`) x seeds x steps x guidance scales."""
 
     prompts: dict[str, Text] = Field(
         min_length=1, max_length=1000, description="Prompts by name; {} stands for the token."
@@ -77,6 +77,12 @@ class Render(Section):
         default_factory=dict,
         description="More columns by name: plain text such as Charizard, or the path of an embedding, such as "
         "data/embedding/snapshots/step-000500.safetensors.",
+    )
+    snapshots: NonNegativeInt = Field(
+        0,
+        le=100,
+        description="Number of columns with snapshots of the training, at equal distances up to the last one; all of "
+        "them if fewer were saved (`train.snapshot_every`). `evaluate` measures each; 0: none.",
     )
     compare: list[Compare] = Field(
         default_factory=list,
@@ -128,7 +134,7 @@ class Render(Section):
         return values
 
     @model_validator(mode="after")
-    def _check_compare(self) -> "Render":
+    def _check_columns(self) -> "Render":
         subjects = ["word", "initializer", *self.subjects]
         for other in self.compare:
             _check_name(other.subject, "file name")
@@ -137,4 +143,6 @@ class Render(Section):
             subjects.append(other.subject)
             if other.prompts != "same" and (lost := sorted(other.prompts.keys() - self.prompts.keys())):
                 raise ValueError(f"compare has a prompt {lost[0]!r}, but `render.prompts` has no row of that name")
+        if self.snapshots and (taken := [name for name in subjects if re.fullmatch(r"step-\d+", name)]):
+            raise ValueError(f"the name {taken[0]!r} stands for a snapshot; choose another")
         return self

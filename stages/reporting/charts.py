@@ -1,8 +1,10 @@
-"""Draw the training curves as SVG whose colors are CSS variables of the page, so that they follow its theme."""
+"""Draw the curves over the steps as SVG whose colors are CSS variables of the page, so that they follow its theme."""
 
 import io
 import math
 import re
+from collections.abc import Callable
+from typing import NamedTuple
 
 import matplotlib
 import pandas as pd
@@ -19,12 +21,44 @@ STYLE |= dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.c
 STYLE |= dict.fromkeys(("axes.edgecolor", "grid.color"), LINE)
 STYLE |= dict.fromkeys(("axes.spines.left", "axes.spines.right", "axes.spines.top"), False)
 STYLE |= dict.fromkeys(("xtick.major.size", "ytick.major.size"), 0)
+DASHED = (0, (4, 4))
 MOST_POINTS = 800
+
+
+class Panel(NamedTuple):
+    """A measure of the snapshots: its columns step, value, low and high (NaN: no interval), and values for reference.
+
+    The value at the step `marked` is that of the recommended embedding.
+    """
+
+    title: str
+    table: pd.DataFrame
+    references: dict[str, float]
+    marked: int
 
 
 def training_curves(validation: pd.DataFrame, loss: pd.DataFrame) -> dict[str, str]:
     """Return the curves as inline SVG, one drawing per size."""
-    return {name: _draw(validation, smooth(loss), name) for name in SIZES}
+
+    def plot(figure: Figure) -> None:
+        top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
+        _plot_validation_loss(top, validation)
+        means = smooth(loss)
+        bottom.plot(means["step"], means["loss"], color=BAR, linewidth=1)
+        bottom.set_title("training loss")
+        bottom.yaxis.set_major_locator(MaxNLocator(2))
+
+    return {name: _draw(plot, name, "training") for name in SIZES}
+
+
+def snapshot_curves(panels: list[Panel]) -> dict[str, str]:
+    """Return a curve for each panel as inline SVG, one drawing per size."""
+
+    def plot(figure: Figure) -> None:
+        for axes, panel in zip(figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0], panels, strict=True):
+            _plot_panel(axes, panel)
+
+    return {name: _draw(plot, name, "snapshots") for name in SIZES}
 
 
 def smooth(loss: pd.DataFrame) -> pd.DataFrame:
@@ -39,18 +73,14 @@ def scale_positions(values: dict[str, float]) -> dict[str, float]:
     return {name: round(100 * (value - low + margin) / (high - low + 2 * margin), 1) for name, value in values.items()}
 
 
-def _draw(validation: pd.DataFrame, loss: pd.DataFrame, name: str) -> str:
+def _draw(plot: Callable[[Figure], None], name: str, content: str) -> str:
     width, height = SIZES[name]
     # The drawings stand on one page and must not share ids, which matplotlib derives from the salt.
-    with matplotlib.rc_context(STYLE | {"svg.hashsalt": name}):
+    with matplotlib.rc_context(STYLE | {"svg.hashsalt": f"{content} {name}"}):
         figure = Figure(figsize=(width / 72, height / 72), layout="constrained")
-        top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
-        _plot_validation_loss(top, validation)
-        bottom.plot(loss["step"], loss["loss"], color=BAR, linewidth=1)
-        bottom.set_title("training loss")
-        bottom.set_xlabel("steps", loc="right")
-        bottom.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10], integer=True))
-        bottom.yaxis.set_major_locator(MaxNLocator(2))
+        plot(figure)
+        figure.axes[-1].set_xlabel("steps", loc="right")
+        figure.axes[-1].xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10], integer=True))
         file = io.StringIO()
         metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         figure.savefig(file, format="svg", transparent=True, metadata=metadata)
@@ -65,7 +95,7 @@ def _plot_validation_loss(axes: Axes, validation: pd.DataFrame) -> None:
     best = relative.idxmin()
     axes.set_title("validation loss, relative to the initializer token")
     axes.grid(axis="y")
-    axes.axhline(1, color=FAINT, linewidth=1, linestyle=(0, (4, 4)))
+    axes.axhline(1, color=FAINT, linewidth=1, linestyle=DASHED)
     axes.fill_between(steps, relative - stderr, relative + stderr, color=ACCENT, alpha=0.16, linewidth=0)
     axes.plot(steps, relative, color=ACCENT, linewidth=2.5)
     axes.plot(steps[best], relative[best], "o", color=ACCENT, markersize=10, markeredgecolor=PAPER, markeredgewidth=2)
@@ -75,3 +105,23 @@ def _plot_validation_loss(axes: Axes, validation: pd.DataFrame) -> None:
     shift = 4 if relative[best] < 1 else -13  # away from the label of the best step
     axes.annotate("initializer token", (1, 1), (0, shift), axes.get_yaxis_transform(), "offset points", ha="right")
     axes.margins(y=0.16)
+
+
+def _plot_panel(axes: Axes, panel: Panel) -> None:
+    table, marked = panel.table, panel.table[panel.table["step"] == panel.marked].iloc[0]
+    axes.set_title(panel.title)
+    axes.grid(axis="y")
+    axes.yaxis.set_major_locator(MaxNLocator(3))
+    for label, value in panel.references.items():
+        axes.axhline(value, color=FAINT, linewidth=1, linestyle=DASHED)
+        axes.annotate(label, (1, value), (0, 4), axes.get_yaxis_transform(), "offset points", ha="right")
+    below, above = table["value"] - table["low"], table["high"] - table["value"]
+    axes.errorbar(
+        table["step"], table["value"], [below.clip(0), above.clip(0)],
+        color=ACCENT, linewidth=2.5, elinewidth=1.5, marker="o", markersize=5,
+    )  # fmt: skip
+    point = (marked["step"], marked["value"])
+    axes.plot(*point, "o", color=ACCENT, markersize=12, markeredgecolor=PAPER, markeredgewidth=2, zorder=3)
+    side, shift = ("left", 9) if marked["step"] < table["step"].max() else ("right", -9)
+    axes.annotate(f"{marked['value']:.3f}", point, (shift, -15), textcoords="offset points", ha=side, color=ACCENT)
+    axes.margins(x=0.08, y=0.2)

@@ -5,6 +5,7 @@ import io
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import pandas as pd
 from PIL import Image
@@ -24,10 +25,11 @@ class SourcedFile(File):
 
 
 class NamedIndex(CuratedIndex):
-    """data/curated/index.json, with the source files."""
+    """data/curated/index.json, with the source files, and the patterns of those that the user excluded."""
 
     train: list[SourcedFile] = Field(min_length=1)
     holdout: list[SourcedFile]
+    excluded: dict[str, str] = Field(default_factory=dict)
 
 
 class Subjects(BaseModel):
@@ -38,9 +40,12 @@ class Subjects(BaseModel):
 
 
 class NamedRenders(RendersIndex):
-    """data/renders/index.json, with the tokens."""
+    """data/renders/index.json, with the tokens, and the files of snapshots if there are any."""
 
     subjects: Subjects
+    embeddings: dict[str, Annotated[str, Field(pattern=r"(learned_embeds|step-\d+)\.safetensors$")]] = Field(
+        default_factory=dict
+    )
 
 
 class TrainMetrics(BaseModel):
@@ -61,6 +66,7 @@ class Metrics(BaseModel):
     """data/metrics.json, as far as the page needs it."""
 
     closer_to_real: bool
+    chosen: str | None = None
 
 
 @dataclass(frozen=True)
@@ -68,6 +74,7 @@ class Inputs:
     """The files and folders that the page shows."""
 
     raw: Path
+    images: Path
     manifest: Path
     curated: Path
     embedding: Path

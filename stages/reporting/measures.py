@@ -16,6 +16,8 @@ MEASURES = [
      "themselves the ceiling."),
     ("similarity_train", "Likeness to training images", False,
      "The same with the images that were trained on: hardly higher if the concept was learned and not the images."),
+    ("similarity_gap_closed", "Gap closed", True,
+     "The share of the way from the likeness of the initializer token's renders to that of real images."),
     ("gallery_recall", "Recognized", True,
      "Renders whose nearest image, among the held-out images and those of the other classes, is of the right class."),
     ("gallery_precision", "Ranked first", True,
@@ -24,14 +26,17 @@ MEASURES = [
     ("diversity", "Variety", False,
      "Mean distance between renders of one prompt with different seeds, 0 if all are equal; for real images, between "
      "the training images."),
+    ("tradeoff", "Tradeoff", True,
+     "The geometric mean of the gap closed and of how well prompts are followed, relative to the initializer token: "
+     "high only if both are."),
 ]  # fmt: skip
-PROMPT = (
-    "prompt_similarity",
-    "Follows the prompt",
-    False,
-    "Mean similarity to the prompt, by CLIP: as high as with the initializer token if the new one does not displace "
-    "the rest of the prompt.",
-)
+OF_PROMPTS = [
+    ("prompt_similarity", "Follows the prompt", False,
+     "Mean similarity to the prompt, by CLIP: as high as with the initializer token if the new one does not displace "
+     "the rest of the prompt."),
+    ("prompt_similarity_ratio", "Follows the prompt, relative", True,
+     "The same as a share of that of the initializer token."),
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -72,15 +77,21 @@ def read_estimates(path: Path) -> dict[str, Value]:
 
 
 def measures(estimates: dict[str, Value], subjects: list[str]) -> list[Measure]:
-    """Return the rows of the table that have values; `real` stands for real images."""
+    """Return the rows of the table that have values; `real` stands for real images.
+
+    Measures that compare subjects have no subject in their name if it is `word`.
+    """
     keys = [
         (f"{encoder}_{key}", f"{name}, {label}", is_share, sentence)
         for encoder, label in ENCODERS.items()
         for key, name, is_share, sentence in MEASURES
     ]
     rows = []
-    for key, name, is_share, sentence in [*keys, PROMPT]:
-        values = {s: estimates[f"{key}_{s}"] for s in [*subjects, "real"] if f"{key}_{s}" in estimates}
+    for key, name, is_share, sentence in [*keys, *OF_PROMPTS]:
+        names = {subject: f"{key}_{subject}" for subject in [*subjects, "real"]}
+        if key in estimates:
+            names["word"] = key
+        values = {subject: estimates[name] for subject, name in names.items() if name in estimates}
         if values:
             chance = estimates.get(f"{key}_chance")
             guess = f" Guessing would give {chance.text(is_share=True)}." if chance else ""

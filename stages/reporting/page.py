@@ -2,13 +2,14 @@
 
 import base64
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from stages.common.read_outs import read_csv, read_json
-from stages.reporting.charts import scale_positions, training_curves
+from stages.reporting.charts import scale_positions, snapshot_curves, training_curves
 from stages.reporting.examples import diffusers_example
 from stages.reporting.inputs import (
     Inputs,
@@ -21,24 +22,29 @@ from stages.reporting.inputs import (
     describe_embedding,
     read_curve,
 )
-from stages.reporting.measures import measures, read_estimates
+from stages.reporting.measures import Value, measures, read_estimates
 from stages.reporting.params import Report
+from stages.reporting.snapshots import panels, read_snapshots
 from stages.reporting.tables import params_table, provenance_table, unused_images
 from stages.reporting.usage import compatibility, file_stem, web_uis
 
 KINDS = ("initializer", "word", "real")
 
 
-def render_page(report: Report, inputs: Inputs, params: dict[str, dict]) -> str:
-    """Return the page as HTML; `params` are shown by section. Raises UserError for an input that cannot be read."""
+def render_page(report: Report, inputs: Inputs, params: dict[str, dict], thumbnail: Callable[[Path], str]) -> str:
+    """Return the page as HTML; `params` are shown by section, and `thumbnail` returns that of an image as a data URI.
+
+    Raises UserError for an input that cannot be read.
+    """
     concept, estimates = params["concept"], read_estimates(inputs.estimates)
     stem = file_stem(concept["placeholder_token"])
-    curated = read_json(inputs.curated / "index.json", "curate", NamedIndex)
-    manifest = read_csv(inputs.manifest, "filter", dict.fromkeys(("file", "verdict", "reason", "detail"), str))
-    train, holdout = ({row["source"] for row in curated[part]} for part in ("train", "holdout"))
     renders = read_json(inputs.renders / "index.json", "render", NamedRenders)
-    subjects = ["initializer", "word", *sorted(renders["subjects"].keys() - {"initializer", "word"})]
-    embedding = describe_embedding(inputs.embedding)
+    others = renders["subjects"].keys() - renders.get("embeddings", {}).keys() - {"initializer", "word"}
+    subjects = ["initializer", "word", *sorted(others)]
+    metrics, training = read_json(inputs.metrics, "evaluate", Metrics), read_json(inputs.train, "train", TrainMetrics)
+    snapshots = _snapshots(renders.get("embeddings", {}), training["best_step"], metrics.get("chosen"), estimates)
+    recommended = Path(snapshots["chosen"].file) if snapshots["chosen"] else inputs.embedding
+    embedding = describe_embedding(recommended)
     validation = read_curve(inputs.validation, "step", "relative", "stderr")
     likeness = {kind: estimates[f"image_similarity_{kind}"] for kind in KINDS}
     texts = {row["prompt"]: row["text"] for row in renders["cells"]} | params["render"]["prompts"]
@@ -47,34 +53,59 @@ def render_page(report: Report, inputs: Inputs, params: dict[str, dict]) -> str:
         "title": report.title or concept["placeholder_token"],
         "concept": concept,
         "render": params["render"],
-        "train": read_json(inputs.train, "train", TrainMetrics),
-        "closer": read_json(inputs.metrics, "evaluate", Metrics)["closer_to_real"],
+        "train": training,
+        "closer": metrics["closer_to_real"],
         "estimates": estimates,
         "measures": measures(estimates, subjects),
         "likeness": likeness,
         "positions": _positions(likeness),
         "embedding": embedding,
-        "curated": curated,
-        "manifest": manifest,
-        "counts": count_images(manifest, train, holdout),
-        "unused": unused_images(manifest, train | holdout),
         "curves": training_curves(validation, read_curve(inputs.loss, "step", "loss")),
         "best": validation.loc[validation["relative"].idxmin()],
         "relative": dict(zip(validation["step"], validation["relative"], strict=True)),
+        "recommended": recommended,
         "progress": sorted((inputs.embedding.parent / "progress").glob("step-*.png")),
         "renders": renders,
         "subjects": subjects,
         "prompts": {name: texts[name] for name in [*params["render"]["prompts"], *sorted(texts)]},
         "params": params_table(params),
         "provenance": provenance_table(read_json(inputs.raw, "download"), embedding),
-        "example": diffusers_example(inputs.embedding, embedding, params, f"{stem}.png"),
+        "example": diffusers_example(recommended, embedding, params, f"{stem}.png"),
         "web_uis": web_uis(embedding, last_prompt, concept["placeholder_token"]),
         "compatibility": compatibility(embedding, params["model"]["base"]),
         "file_stem": stem,
         "inputs": inputs,
         "uri": data_uri,
     }
-    return _fill(context)
+    return _fill(context | _images(inputs, thumbnail) | snapshots)
+
+
+def _images(inputs: Inputs, thumbnail: Callable[[Path], str]) -> dict:
+    """Return the images of the class: the curated ones, the rows of the manifest, and those that were not chosen."""
+    curated = read_json(inputs.curated / "index.json", "curate", NamedIndex)
+    manifest = read_csv(inputs.manifest, "filter", dict.fromkeys(("file", "phash", "verdict", "reason", "detail"), str))
+    for row in manifest:
+        if pattern := curated.get("excluded", {}).get(row["file"]):
+            row |= {"verdict": "reject", "reason": "excluded", "detail": f"by {pattern}"}
+    train, holdout = ({row["source"] for row in curated[part]} for part in ("train", "holdout"))
+    return {
+        "curated": curated,
+        "manifest": manifest,
+        "counts": count_images(manifest, train, holdout),
+        "unused": unused_images(manifest, train | holdout, inputs.images, thumbnail),
+    }
+
+
+def _snapshots(embeddings: dict[str, str], best_step: int, file: str | None, estimates: dict[str, Value]) -> dict:
+    """Return the snapshots of the training, if there are any, with their measures, and the one in the chosen file."""
+    snapshots = read_snapshots(embeddings, best_step)
+    chosen = next((row for row in snapshots if row.file == file), None)
+    return {
+        "snapshots": snapshots,
+        "chosen": chosen,
+        "snapshot_measures": measures(estimates, [row.subject for row in snapshots]),
+        "snapshot_curves": snapshot_curves(panels(snapshots, estimates, chosen)) if snapshots else {},
+    }
 
 
 def _positions(likeness: dict) -> dict[str, dict[str, float]]:

@@ -1,12 +1,15 @@
 """Prepare params, provenance and the manifest as rows of tables."""
 
 import json
+from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
 from pydantic_core import PydanticUndefined
 
 from stages.common.params import schema
+from stages.common.read_outs import reading
 
 MOST_FILES = 200
 NAMES = {
@@ -59,10 +62,19 @@ def provenance_table(raw: dict, embedding: dict) -> dict[str, str]:
     return facts | {f"version of {name}": str(version) for name, version in sorted(versions.items())}
 
 
-def unused_images(manifest: list[dict[str, str]], used: set[str]) -> list[dict[str, str]]:
-    """Return the images that were not chosen, those that were rejected first, at most MOST_FILES."""
+def unused_images(
+    manifest: list[dict[str, str]], used: set[str], folder: Path, thumbnail: Callable[[Path], str]
+) -> list[dict[str, str]]:
+    """Return the images that were not chosen, those that were rejected first, at most MOST_FILES.
+
+    Each has the `uri` of its thumbnail, which is empty if the file has no image.
+    """
     others = [row for row in manifest if row["file"] not in used]
-    return sorted(others, key=lambda row: (row["verdict"] == "keep", row["reason"], row["file"]))[:MOST_FILES]
+    shown = sorted(others, key=lambda row: (row["verdict"] == "keep", row["reason"], row["file"]))[:MOST_FILES]
+    for row in shown:
+        with reading(folder / row["file"], "filter"):
+            row["uri"] = thumbnail(folder / row["file"]) if row["phash"] else ""
+    return shown
 
 
 def _yaml(value: object) -> str:

@@ -4,6 +4,8 @@ Legend: R renders, N real images, G images of a gallery, D width of an encoder's
 embeddings has length 1, so that products are cosine similarities.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 
 from stages.scoring.bootstrap import Estimate, estimate, mean
@@ -33,14 +35,18 @@ def gap_closed(word: np.ndarray, initializer: np.ndarray, real: np.ndarray) -> E
     images with the same held-out images. 0: no closer than the initializer token; 1: as close as real images. Returns
     None if real images are no closer than the initializer token's renders, so that there is no gap.
     """
-    if real.mean() - initializer.mean() <= 1e-6:
-        return None
+    share = _share_of_gap(word, initializer, real)
+    return estimate(share, *word.shape, len(real)) if share else None
+
+
+def _share_of_gap(word: np.ndarray, initializer: np.ndarray, real: np.ndarray) -> Callable[..., np.ndarray] | None:
+    """Return the share as a function of the weights of renders, held-out images and training images."""
 
     def share(renders: np.ndarray, holdout: np.ndarray, train: np.ndarray) -> np.ndarray:
         low, high = weighted_mean(initializer, renders, holdout), weighted_mean(real, train, holdout)
         return (weighted_mean(word, renders, holdout) - low) / (high - low)
 
-    return estimate(share, *word.shape, len(real))
+    return share if real.mean() - initializer.mean() > 1e-6 else None
 
 
 def ratio(word: np.ndarray, initializer: np.ndarray) -> Estimate | None:
@@ -48,6 +54,26 @@ def ratio(word: np.ndarray, initializer: np.ndarray) -> Estimate | None:
     if initializer.mean() <= 1e-6:
         return None
     return estimate(lambda weights: (weights @ word) / (weights @ initializer), len(word))
+
+
+def tradeoff(
+    word: np.ndarray, initializer: np.ndarray, real: np.ndarray, word_prompts: np.ndarray, prompts: np.ndarray
+) -> Estimate | None:
+    """Return the geometric mean of the gap closed and of the ratio of the similarities with the prompts.
+
+    The similarities with images are those of `gap_closed`; `word_prompts` and `prompts` are the similarities of the
+    same renders with their prompts (R), with the learned embedding and with the initializer token. A negative factor
+    counts as 0. Returns None if there is no gap or no ratio.
+    """
+    share = _share_of_gap(word, initializer, real)
+    if not share or prompts.mean() <= 1e-6:
+        return None
+
+    def both(renders: np.ndarray, holdout: np.ndarray, train: np.ndarray) -> np.ndarray:
+        followed = (renders @ word_prompts) / (renders @ prompts)
+        return np.sqrt(share(renders, holdout, train).clip(0) * followed.clip(0))
+
+    return estimate(both, *word.shape, len(real)).clipped(0, np.inf)
 
 
 def diversity(renders: np.ndarray, groups: np.ndarray) -> Estimate | None:

@@ -1,5 +1,7 @@
 """The `evaluate` section: what the renders are compared with, and by which encoders."""
 
+from typing import Literal
+
 from pydantic import Field, NonNegativeInt
 
 from stages.common.schema import Line, Section
@@ -17,4 +19,10 @@ class Evaluate(Section):
         le=100,
         description="Images of every other class in data/raw, among which the class must be recognized in the renders; "
         "0: none.",
+    )
+    choose: Literal["validation", "tradeoff"] = Field(
+        "validation",
+        description="Which embedding is recommended for use: validation: the one that train saved, with the lowest "
+        "validation loss; tradeoff: that one, or the snapshot of `render.snapshots`, with the best tradeoff of "
+        "likeness and prompt following (docs/evaluation.md).",
     )

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from stages import UserError
 from stages.scoring.bootstrap import Estimate, mean, proportion
 from stages.scoring.encoders import Clip, Dino
 from stages.scoring.metrics import (
@@ -18,6 +19,7 @@ from stages.scoring.metrics import (
     ratio,
     retrieve,
     spread,
+    tradeoff,
 )
 
 INDEX = ["prompt", "subject", "seed", "file"]
@@ -26,13 +28,17 @@ SETTINGS = ["steps", "guidance_scale"]  # in the index of the renders if the par
 
 @dataclass(frozen=True)
 class ImageSets:
-    """The index of the renders (prompt, subject, seed, file, text), the renders, real images, and the other classes."""
+    """The index of the renders (prompt, subject, seed, file, text), the renders, real images, and the other classes.
+
+    `snapshots` are the subjects that are snapshots of the training.
+    """
 
     index: pd.DataFrame
     renders: list[Image.Image]
     train: list[Image.Image]
     holdout: list[Image.Image]
     gallery: dict[str, list[Image.Image]]
+    snapshots: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -51,6 +57,20 @@ class Scores:
         gains = [estimate for name, estimate in self.estimates.items() if name.endswith("_similarity_gain")]
         return values | {"closer_to_real": all((g.value if np.isnan(g.low) else g.low) > 0 for g in gains)}
 
+    def best_tradeoff(self) -> str:
+        """Return the subject with the best tradeoff, by DINO if it was measured; of equal ones `word`, or the first.
+
+        Raises UserError if no tradeoff could be estimated.
+        """
+        for prefix in ("dino_tradeoff_", "image_tradeoff_"):
+            names = [name for name in self.estimates if name.startswith(prefix)]
+            if names:
+                return max(names, key=lambda name: self.estimates[name].value).removeprefix(prefix)
+        raise UserError(
+            "there is no tradeoff, because the training images are no closer to the held-out images than the renders "
+            "with the initializer token; choose other images, or set `evaluate.choose: validation`."
+        )
+
     def table(self) -> pd.DataFrame:
         """Return the estimates as rows: name, value, and the ends of the interval."""
         rows = [(name, *vars(estimate).values()) for name, estimate in self.estimates.items()]
@@ -58,9 +78,10 @@ class Scores:
 
 
 class Renders:
-    """The index of the renders, by subject."""
+    """The index of the renders, by subject; `learned` are the subjects that were trained: `word` and the snapshots."""
 
-    def __init__(self, index: pd.DataFrame) -> None:
+    def __init__(self, index: pd.DataFrame, snapshots: tuple[str, ...]) -> None:
+        self.learned = ("word", *snapshots)
         self.index = index.reindex(columns=[*INDEX, *SETTINGS, "text"]).reset_index(drop=True)
         ordered = self.index.sort_values(["prompt", *SETTINGS, "seed"], kind="stable")
         # In this order the renders of two subjects are pairs.
@@ -86,22 +107,24 @@ class Renders:
 
 def score(images: ImageSets, clip: Clip, dino: Dino | None) -> Scores:
     """Encode all images, and score the renders by each encoder and by their prompts."""
-    renders, estimates = Renders(images.index), {}
-    tables = [renders.index[INDEX]]
+    renders, estimates = Renders(images.index, images.snapshots), {}
+    tables, clip_features = [renders.index[INDEX]], clip.images(images.renders)
+    prompts = (clip_features * clip.texts(renders.texts())).sum(axis=1)  # CLIP-T of Ruiz et al. 2023
     for name, encoder in ({"image": clip} | ({"dino": dino} if dino else {})).items():
-        features = encoder.images(images.renders)
+        features = clip_features if encoder is clip else encoder.images(images.renders)
         train, holdout = encoder.images(images.train), encoder.images(images.holdout)
         others = [encoder.images(group) for group in images.gallery.values()]
         table = _compare_images(features, train, holdout, others)
         estimates |= {f"{name}_{key}": value for key, value in _estimate(renders, table, features, train, holdout)}
+        if images.snapshots:
+            tradeoffs = _estimate_tradeoffs(renders, features @ holdout.T, train @ holdout.T, prompts)
+            estimates |= {f"{name}_tradeoff_{subject}": value for subject, value in tradeoffs}
         if others:
             chance = len(holdout) / (len(holdout) + sum(map(len, others)))
             estimates[f"{name}_gallery_recall_chance"] = Estimate(chance, chance, chance)
         tables.append(table.add_prefix(f"{name}_"))
-        if name == "image":
-            similarity = (features * clip.texts(renders.texts())).sum(axis=1)  # CLIP-T of Ruiz et al. 2023
-    tables.append(pd.DataFrame({"prompt_similarity": similarity}))
-    estimates |= _estimate_prompts(renders, similarity)
+    tables.append(pd.DataFrame({"prompt_similarity": prompts}))
+    estimates |= _estimate_prompts(renders, prompts)
     return Scores(pd.concat(tables, axis=1).round(4), estimates)
 
 
@@ -139,10 +162,22 @@ def _estimate(
     yield "similarity_real", mean_similarity(real)
     if varied := spread(train):
         yield "diversity_real", varied
-    word, initializer = (to_holdout[renders.rows[subject]] for subject in ("word", "initializer"))
-    yield "similarity_gain", gain(word, initializer)
-    if closed := gap_closed(word, initializer, real):
-        yield "similarity_gap_closed", closed
+    initializer = to_holdout[renders.rows["initializer"]]
+    yield "similarity_gain", gain(to_holdout[renders.rows["word"]], initializer)
+    for subject in renders.learned:
+        if closed := gap_closed(to_holdout[renders.rows[subject]], initializer, real):
+            yield f"similarity_gap_closed{_suffix(subject)}", closed
+
+
+def _estimate_tradeoffs(
+    renders: Renders, to_holdout: np.ndarray, real: np.ndarray, prompts: np.ndarray
+) -> Iterator[tuple[str, Estimate]]:
+    """Yield the tradeoff of every learned subject that has one."""
+    initializer = renders.rows["initializer"]
+    for subject in renders.learned:
+        rows = renders.rows[subject]
+        if found := tradeoff(to_holdout[rows], to_holdout[initializer], real, prompts[rows], prompts[initializer]):
+            yield subject, found
 
 
 def _estimate_prompts(renders: Renders, similarity: np.ndarray) -> dict[str, Estimate]:
@@ -152,7 +187,11 @@ def _estimate_prompts(renders: Renders, similarity: np.ndarray) -> dict[str, Est
         estimates[f"prompt_similarity_{subject}"] = mean(similarity[rows])
         for prompt, part in renders.by_prompt(subject):
             estimates[f"prompt_similarity_{subject}.{prompt}"] = mean(similarity[part])
-    word, initializer = (similarity[renders.rows[subject]] for subject in ("word", "initializer"))
-    if share := ratio(word, initializer):
-        estimates["prompt_similarity_ratio"] = share
+    for subject in renders.learned:
+        if share := ratio(similarity[renders.rows[subject]], similarity[renders.rows["initializer"]]):
+            estimates[f"prompt_similarity_ratio{_suffix(subject)}"] = share
     return estimates
+
+
+def _suffix(learned: str) -> str:
+    return "" if learned == "word" else f"_{learned}"

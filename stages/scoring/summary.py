@@ -6,10 +6,10 @@ from stages.scoring.bootstrap import Estimate
 from stages.scoring.score import Scores
 
 
-def summary(scores: Scores, learned: bool, classes: int) -> str:
+def summary(scores: Scores, learned: bool, classes: int, chosen: str | None) -> str:
     """Return the verdict of the test loss (`learned`) and that of the renders, with what decides the latter.
 
-    `classes` is the number of other classes in the gallery.
+    `classes` is the number of other classes in the gallery, and `chosen` the file with the best tradeoff.
     """
     estimates, closer = scores.estimates, scores.metrics()["closer_to_real"]
     verdicts = {
@@ -26,7 +26,7 @@ def summary(scores: Scores, learned: bool, classes: int) -> str:
     if classes:
         shares = [f"{100 * estimates[f'image_gallery_recall_{key}'].value:.0f} %" for key in ("word", "initializer")]
         line += f"; recognized among {classes} other class{'es' * (classes > 1)} in {shares[0]} ({shares[1]}) of them"
-    return line
+    return f"{line}; best tradeoff: {chosen}" if chosen else line
 
 
 def _interval(estimate: Estimate) -> str:

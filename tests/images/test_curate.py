@@ -78,6 +78,8 @@ def test_overrides_are_final(data: Path, tmp_path: Path):
     assert sources(index)[:2] == ["blurred.png", other]
     assert index["train"][0]["reason"] == "included by blurred.png"
     assert not {best, "clean6.png", "clean7.png"} & set(sources(index))
+    patterns = {best: best, "clean6.png": "clean[67].png", "clean7.png": "clean[67].png"}
+    assert index["excluded"] == {f"Thing/{name}": pattern for name, pattern in patterns.items()}
 
 
 @pytest.mark.parametrize(

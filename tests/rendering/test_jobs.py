@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from stages import UserError
 from stages.models.params import Model
-from stages.rendering.jobs import RenderInputs
+from stages.rendering.jobs import RenderInputs, choose_snapshots
 from stages.rendering.params import Render
 from tests.rendering.conftest import CONCEPT, FAST
 
@@ -31,6 +32,29 @@ def test_more_subjects_are_plain_text_and_embeddings():
     assert set(inputs.embeddings_in(jobs["plain/Cat-0.png"])) == {"<early>"}, "it is in the negative prompt"
 
 
+@pytest.mark.parametrize(
+    ("count", "steps"),
+    [
+        (0, []),
+        (1, [1000]),
+        (2, [500, 1000]),
+        (3, [400, 700, 1000]),
+        (4, [300, 500, 800, 1000]),
+        (99, range(100, 1001, 100)),
+    ],
+)
+def test_snapshots_are_chosen_at_equal_distances(tmp_path: Path, count: int, steps: list[int]):
+    for step in range(100, 1001, 100):
+        (tmp_path / f"step-{step:06d}.safetensors").touch()
+    assert [file.name for file in choose_snapshots(tmp_path, count)] == [f"step-{n:06d}.safetensors" for n in steps]
+
+
+def test_snapshots_that_do_not_exist(tmp_path: Path):
+    assert choose_snapshots(tmp_path / "nowhere", 0) == ()
+    with pytest.raises(UserError, match=r"has no snapshots; set `train.snapshot_every` to less than `train.steps`"):
+        choose_snapshots(tmp_path / "nowhere", 1)
+
+
 def test_lists_have_a_job_for_every_combination():
     inputs = RenderInputs(Model(), CONCEPT, Render(**FAST | {"steps": [9], "guidance_scale": [1, 7.5]}), Path())
     jobs = [job for job in inputs.jobs() if (job.prompt, job.subject, job.seed) == ("plain", "word", 7)]
@@ -46,6 +70,7 @@ def test_lists_have_a_job_for_every_combination():
         ({"prompts": {"../x": "a {}"}}, "becomes a folder"),
         ({"subjects": {"../x": "cat"}}, "becomes a file name"),
         ({"subjects": {"word": "cat"}}, "stands for a token of `concept`"),
+        ({"subjects": {"step-20": "cat"}, "snapshots": 1}, "'step-20' stands for a snapshot"),
         ({"seeds": [1, 1]}, "twice"),
         ({"steps": [20, 20]}, "twice"),
         ({"guidance_scale": []}, "at least 1 item"),

@@ -112,6 +112,33 @@ def test_more_subjects_render_only_their_own_jobs():
         render.main()
 
 
+def test_snapshots_are_columns_of_their_own():
+    """The snapshot of step 20 is the learned embedding, so its renders are, too."""
+    first, before = run(), cached()
+    vectors = np.random.default_rng(0).standard_normal((2, WIDTH))
+    for step in (10, 20, 30, 40):
+        write_embedding(EMBEDDING.parent / f"snapshots/step-{step:06d}.safetensors", vectors * (1 + abs(step - 20)))
+    assert run() == first, "by default, no snapshot is rendered"
+    configure(snapshots=2)
+    outs = run()
+    index = json.loads(outs["data/renders/index.json"])
+    assert index["subjects"]["step-000020"] == "step 20"
+    assert index["embeddings"] == {
+        "word": str(EMBEDDING),
+        "step-000020": "data/embedding/snapshots/step-000020.safetensors",
+        "step-000040": "data/embedding/snapshots/step-000040.safetensors",
+    }
+    assert before.items() <= cached().items()
+    assert len(cached()) == len(before) + 8
+    for name in ("plain", "night"):
+        word, same, other = (
+            np.asarray(Image.open(io.BytesIO(outs[f"data/renders/{name}/{subject}-1.png"])))
+            for subject in ("word", "step-000020", "step-000040")
+        )
+        assert (same == word).all()
+        assert (other != word).any()
+
+
 def test_lists_of_steps_and_guidance_render_every_combination():
     first, before = run(), cached()
     configure(steps=[2, 3], guidance_scale=[1.0, 2.0])

@@ -6,7 +6,16 @@ import re
 import pandas as pd
 import pytest
 
-from stages.reporting.charts import COLORS, MOST_POINTS, SIZES, scale_positions, smooth, training_curves
+from stages.reporting.charts import (
+    COLORS,
+    MOST_POINTS,
+    SIZES,
+    Panel,
+    scale_positions,
+    smooth,
+    snapshot_curves,
+    training_curves,
+)
 
 
 def curves(relative: list[float], loss: list[float]) -> dict[str, str]:
@@ -29,8 +38,25 @@ def test_best_step_and_reference_are_marked_within_the_drawing(relative: list[fl
         assert all(0 <= float(x) <= width and 0 <= float(y) <= height for x, y, _ in texts)
 
 
+def snapshots(*values: float) -> dict[str, str]:
+    rows = [(10 * step, value, value - 0.1, value + 0.1) for step, value in enumerate(values)]
+    table = pd.DataFrame(rows, columns=["step", "value", "low", "high"])
+    table.loc[0, ["low", "high"]] = math.nan
+    return snapshot_curves([Panel("likeness", table, {"real images": 0.95}, 0), Panel("prompt", table, {}, 0)])
+
+
+@pytest.mark.parametrize("values", [(0.2, 0.5, 0.9), (0.5,), (0.5, 0.5)])
+def test_panels_of_snapshots_are_within_the_drawing(values: tuple):
+    drawn = snapshots(*values)
+    assert drawn == snapshots(*values)
+    for name, (width, height) in SIZES.items():
+        texts = re.findall(r'x="([\d.-]+)" y="([\d.-]+)"[^>]*>([^<>]+)</text>', drawn[name])
+        assert {"likeness", "prompt", "real images", "steps"} <= {text for *_, text in texts}
+        assert all(0 <= float(x) <= width and 0 <= float(y) <= height for x, y, _ in texts)
+
+
 def test_drawings_take_colors_from_the_page_and_share_no_ids():
-    svg = "".join(curves([1.0, 0.8], [0.1, 0.2]).values())
+    svg = "".join([*curves([1.0, 0.8], [0.1, 0.2]).values(), *snapshots(0.2, 0.5).values()])
     assert set(re.findall(r"var\((--\w+)\)", svg)) == set(COLORS)
     assert not re.search(r"(fill|stroke): #", svg)
     ids = re.findall(r' id="([^"]+)"', svg)

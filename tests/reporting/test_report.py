@@ -37,7 +37,8 @@ TRAIN |= {"start": "random draw 1", "nearest_words_start": "owl, fox", "nearest_
 USED = ["train0", "train1", "train2", "holdout0", "holdout1", "spare"]
 REJECTED = {"a": "blurred,sharpness 0.1", "b": "blurred,sharpness 0.2", "c": "too-small,20 px"}
 NAVY = Image.new("RGB", (16, 16), "navy")
-IMAGES = 3 + 2 * 2 * 2 + 3 + 2
+UNUSED = ["a", "c", "spare"]  # b cannot be decoded
+IMAGES = 3 + 2 * 2 * 2 + 3 + 2 + len(UNUSED)
 
 
 @pytest.fixture(autouse=True)
@@ -48,9 +49,12 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_renders(DATA / "renders", lambda subject, seed: NAVY)
     embedding = DATA / "embedding" / "learned_embeds.safetensors"
     write_embedding(embedding, np.zeros((2, 32)), base_model="starter/model", versions='{"torch": "2.13.0"}')
-    rows = [f"Critter/{name}.png,keep,," for name in USED]
-    rows += [f"Critter/{name}.png,reject,{reason}" for name, reason in REJECTED.items()]
-    (DATA / "manifest.csv").write_text("\n".join(["file,verdict,reason,detail", *rows]))
+    rows = [f"Critter/{name}.png,ab,keep,," for name in USED]
+    rows += [f"Critter/{name}.png,{'ab' if name in UNUSED else ''},reject,{REJECTED[name]}" for name in REJECTED]
+    (DATA / "manifest.csv").write_text("\n".join(["file,phash,verdict,reason,detail", *rows]))
+    (DATA / "raw" / "Critter").mkdir(parents=True)
+    for name in UNUSED:
+        NAVY.save(DATA / "raw" / "Critter" / f"{name}.png")
     (DATA / "raw.json").write_text('{"source": "folder", "name": "images", "content_sha256": "abab"}')
     (DATA / "loss.csv").write_text("step,loss\n1,0.1\n2,0.2\n3,0.1\n")
     (DATA / "validation.csv").write_text("step,relative,stderr,loss\n0,1,0,0.1\n20,0.9,0.1,0.1\n40,0.8,0.1,0.1\n")
@@ -93,7 +97,13 @@ def test_page_shows_every_result():
         *("82 % 80 % to 84 %", "75 % of them are recognized", "Guessing would give 4 %", "0.200 – Mean distance"),
         *("The start was the random draw 1", "to the start are owl, fox", "to the embedding are dragon, cat"),
         *("The cleanest of 9 images of Critter", "trained on 3", "held out 2", "usable, not needed 1"),
-        *("blurred 2", "too-small 1", "c.png too-small 20 px", "render.prompts.zoo a {} in the zoo"),
+        *(
+            "blurred 2",
+            "too-small 1",
+            "too-small 20 px c.png",
+            "no image blurred sharpness 0.2 b.png",
+            "render.prompts.zoo a {} in the zoo",
+        ),
         *("train.learning_rate 0.01", "render.guidance_scale 2.0 7.5", "evaluate.clip starter/clip evaluate.dino"),
         *("base model starter/model", "version of torch 2.13.0", "images from folder images", "likeness 0.800"),
         *("stable-diffusion-webui/embeddings/critter.safetensors", "a embedding:critter & embedding:critter"),
@@ -104,6 +114,62 @@ def test_page_shows_every_result():
     assert len(images) == IMAGES
     assert all(image.get("alt") for image in images)
     assert "“a <critter> in the zoo”, seed 1" in [image.get("alt") for image in images]
+
+
+def test_images_that_the_user_excluded_say_so():
+    path = DATA / "curated" / "index.json"
+    excluded = {"Critter/spare.png": "s*.png", "Critter/a.png": "a.png"}
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"excluded": excluded}))
+    shown = text()
+    assert "excluded by s*.png spare.png" in shown
+    assert "held out 2 excluded 2 blurred 1 too-small 1" in shown
+
+
+def write_snapshots(**chosen: str) -> None:
+    """Add renders and estimates of the snapshots of steps 20 and 60; `word` is of step 40."""
+    path, files = DATA / "renders" / "index.json", {"word": "data/embedding/learned_embeds.safetensors"}
+    index, estimates = json.loads(path.read_text()), ESTIMATES | {"image_tradeoff_word": 0.89}
+    for step, similarity in ((20, 0.7), (60, 0.9)):
+        name = f"step-{step:06d}"
+        files[name] = f"data/embedding/snapshots/{name}.safetensors"
+        write_embedding(Path(files[name]), np.full((2, 32), step), step=str(step))
+        index["subjects"][name] = f"step {step}"
+        index["cells"] += [row | {"subject": name} for row in index["cells"] if row["subject"] == "word"]
+        estimates |= {f"image_{key}_{name}": similarity for key in ("similarity", "similarity_gap_closed", "tradeoff")}
+        estimates |= {f"prompt_similarity_{name}": 1 - similarity, f"image_similarity_{name}.a": similarity + 0.05}
+    path.write_text(json.dumps(index | {"embeddings": files}))
+    write_estimates(estimates)
+    write("metrics", closer_to_real=True, **chosen)
+
+
+def test_snapshots_are_shown_over_the_steps():
+    write_snapshots()
+    shown = text()
+    assert "measure dragon <critter> real images" in shown, "not in the first table"
+    assert "measure step 20 <critter> step 60 what it means" in shown
+    assert "Gap closed, CLIP 70 % 68 % to 72 % 82 % 80 % to 84 % 90 %" in shown
+    assert "step 20 likeness 0.750 step 60 likeness 0.950" in shown
+    for part in ("point is the embedding with the lowest validation loss.", "likeness, by CLIP", "tradeoff of both"):
+        assert part in shown, part
+    assert len([image for image in page().iter("img") if image.get("src")]) == IMAGES + 2 * 2
+    (label,) = [value for item in page().iter() if "3 steps" in (value := item.get("aria-label", ""))]
+    assert label.startswith("Likeness and similarity to the prompts")
+
+
+def test_snapshot_with_the_best_tradeoff_is_the_one_to_use():
+    chosen = "data/embedding/snapshots/step-000060.safetensors"
+    write_snapshots(chosen=chosen)
+    shown = text()
+    assert f"bytes: {chosen}." in shown
+    assert "the snapshot of step 60, whose tradeoff of likeness and prompt following is the best of 3" in shown
+    assert "step of the embedding 60" in shown
+    assert f'load_textual_inversion("{chosen}"' in page().find(".//pre[@id='example']").text
+    (link,) = [item.get("href") for item in page().iter("a") if item.get("download")]
+    assert base64.b64decode(link.partition(",")[2]) == Path(chosen).read_bytes()
+    write("metrics", closer_to_real=True, chosen="data/embedding/learned_embeds.safetensors")
+    assert "the best of 3 embeddings, and its validation loss the lowest" in text()
+    write("metrics", closer_to_real=True, chosen="/etc/other.safetensors")
+    assert "bytes: data/embedding/learned_embeds.safetensors." in text(), "only a file that was rendered"
 
 
 def test_other_subjects_and_models_have_columns():
@@ -224,7 +290,7 @@ def test_large_images_are_scaled_down():
     ("stage", "names"),
     [
         ("download", ["raw.json"]),
-        ("filter", ["manifest.csv"]),
+        ("filter", ["manifest.csv", "raw/Critter/a.png"]),
         ("curate", ["curated/index.json"]),
         ("train", ["train.json", "loss.csv", "validation.csv", "embedding/learned_embeds.safetensors"]),
         ("-f render", ["renders/zoo/word-0.png"]),

@@ -103,6 +103,47 @@ def test_other_subjects_and_settings_are_scored():
     assert "image_similarity_other.own" in metrics
 
 
+@pytest.fixture
+def snapshots() -> None:
+    """Renders of two snapshots: step 10 has those of the placeholder token, step 20 those of the initializer token."""
+    path = RENDERS / "index.json"
+    index, copied = json.loads(path.read_text()), {"step-000010": "word", "step-000020": "initializer"}
+    for snapshot, subject in copied.items():
+        for row in [row for row in index["cells"] if row["subject"] == subject]:
+            index["cells"].append(row | {"subject": snapshot, "file": row["file"].replace(subject, snapshot)})
+        copy_renders(subject, snapshot)
+    index["embeddings"] = {subject: f"{subject}.safetensors" for subject in ("word", *copied)}
+    path.write_text(json.dumps(index))
+
+
+def test_snapshots_have_the_measures_of_the_learned_embedding(snapshots: None):
+    metrics = run()
+    assert metrics["image_similarity_gap_closed_step-000010"] == metrics["image_similarity_gap_closed"] > 0.9
+    assert metrics["prompt_similarity_ratio_step-000010"] == metrics["prompt_similarity_ratio"]
+    assert metrics["image_similarity_gap_closed_step-000020"] == metrics["image_tradeoff_step-000020"] == 0.0
+    assert metrics["prompt_similarity_ratio_step-000020"] == 1.0
+    assert metrics["image_tradeoff_step-000010"] == metrics["image_tradeoff_word"] > 0.9
+    assert "chosen" not in metrics
+
+
+def test_embedding_with_the_best_tradeoff_is_chosen(snapshots: None, capsys: pytest.CaptureFixture):
+    configure(choose="tradeoff")
+    assert run()["chosen"] == "word.safetensors", "of equal ones, the one with the lowest validation loss"
+    copy_renders("initializer", "word")
+    assert run()["chosen"] == "step-000010.safetensors"
+    assert "; best tradeoff: step-000010.safetensors; data/metrics.json" in capsys.readouterr().out
+    for file in CURATED.glob("train/*.png"):
+        NAVY.save(file)
+    with pytest.raises(SystemExit, match=r"evaluate: there is no tradeoff, .*set `evaluate.choose: validation`"):
+        run()
+
+
+def test_tradeoff_needs_snapshots():
+    configure(choose="tradeoff")
+    with pytest.raises(SystemExit, match=r"evaluate: there are no renders of snapshots; set `render.snapshots`"):
+        run()
+
+
 def test_equal_renders_close_no_gap():
     copy_renders("initializer", "word")
     metrics = run()

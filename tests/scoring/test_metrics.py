@@ -12,6 +12,7 @@ from stages.scoring.metrics import (
     ratio,
     retrieve,
     spread,
+    tradeoff,
 )
 
 AXES = np.eye(4)
@@ -58,6 +59,18 @@ def test_ratio():
     half = ratio(initializer / 2, initializer)
     assert (half.value, half.low, half.high) == pytest.approx((0.5, 0.5, 0.5))
     assert ratio(initializer, -initializer) is None
+
+
+def test_tradeoff_is_the_geometric_mean_of_both_ratios():
+    floor, real, prompts = np.array([[0.5] * 3, [0.3] * 3]), np.full((4, 3), 0.8), np.array([0.2, 0.6])
+    found = tradeoff(np.full((2, 3), 0.6), floor, real, prompts * 0.32, prompts)
+    assert found.value == pytest.approx((0.5 * 0.32) ** 0.5) == pytest.approx(0.4)
+    assert found.low <= found.value <= found.high
+    assert tradeoff(np.full((2, 3), 0.8), floor, real, prompts, prompts).value == pytest.approx(1.0)
+    assert tradeoff(floor - 0.1, floor, real, prompts, prompts).value == 0.0, "further from the real images"
+    assert tradeoff(np.full((2, 3), 0.6), floor, real, -prompts, prompts).value == 0.0
+    assert tradeoff(floor, floor, floor, prompts, prompts) is None, "no gap"
+    assert tradeoff(floor, floor, real, prompts, -prompts) is None
 
 
 def test_gallery_recognizes_the_class_and_nothing_else():

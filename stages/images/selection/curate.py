@@ -48,5 +48,7 @@ def curate(
             source = {"source": row.file, "sha256": row.sha256, "score": row.score, "reason": row.note}
             sizes = {"original_size": square.original_size, "crop": square.crop}
             index[part].append({"file": file} | source | sizes)
+    if (excluded := table[table["mark"] == "exclude"]).size:
+        index["excluded"] = dict(zip(excluded["file"], excluded["pattern"], strict=True))
     title = f"{index['class']}: {params.count} of {len(table)} images"
     return index, contact_sheet(title, table, raw), render_page(title, table, raw, params)
