@@ -28,7 +28,7 @@ from tests.closure import ROOT
 from tests.inversion.stage_process import make_project
 from tests.inversion.tiny_training import CONCEPT, RECIPE, RecordingCallbacks, assert_same, open_tiny
 from tests.inversion.tiny_training import run as run_on_cpu
-from tests.tiny import tiny_sd3, tiny_sdxl
+from tests.tiny import tiny_model, tiny_sd3, tiny_sdxl
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
@@ -42,13 +42,15 @@ def run(
     resumed: TrainState | None = None,
     micro_batch: int | str = "auto",
     checkpointing: bool | str = False,
+    storage_dtype: str | None = None,
     **recipe: object,
 ) -> TrainState:
     """Train on the GPU."""
     AcceleratorState._reset_state(reset_partial_state=True)  # a test before may have used the CPU
     runtime = Runtime(device="cuda", threads=1, micro_batch=micro_batch, gradient_checkpointing=checkpointing)
     device = configure_torch(runtime)
-    backbone = open_backbone(Model(base=str(folder)), CONCEPT, device, DTYPES[precision])
+    model = Model(base=str(folder), storage_dtype=storage_dtype)
+    backbone = open_backbone(model, CONCEPT, device, DTYPES[precision])
     assert apply_kernels(backbone, runtime, 100) == []
     return training.train(
         backbone,
@@ -156,6 +158,14 @@ def test_other_families_repeat_and_equal_the_cpu(
     assert_same(run(model, curated, precision=precision, progress_every=3), state)
     assert_near(run(model, curated, precision=precision, checkpointing=True, micro_batch=2), state, 5e-3)
     assert_near(run(model, curated), run_on_cpu(open_tiny(model), curated).state)
+
+
+@pytest.mark.parametrize("build", [tiny_model, tiny_sdxl, tiny_sd3])
+def test_weights_in_8_bits_are_captured_and_repeat(build: Callable[[Path], Path], curated: Path, tmp_path: Path):
+    model, options = build(tmp_path / "model"), {"precision": "bf16", "storage_dtype": "fp8"}
+    state = run(model, curated, **options)
+    assert_same(run(model, curated, **options), state)
+    assert_near(run(model, curated, checkpointing=True, micro_batch=2, **options), state, 5e-3)
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
