@@ -2,6 +2,7 @@
 
 import contextlib
 import shutil
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -26,6 +27,7 @@ from stages.models.acceleration import apply_kernels
 from stages.models.backbone import open_backbone
 from stages.models.device import DTYPES, configure_torch, select_device
 from stages.models.model_files import resolve
+from stages.models.sharding import shard, sharding_plugin
 
 CURATED, EMBEDDING, SCRATCH = Path("data/curated"), Path("data/embedding"), Path(".scratch")
 METRICS, LOSS, VALIDATION = Path("data/train.json"), Path("data/loss.csv"), Path("data/validation.csv")
@@ -38,6 +40,7 @@ def main() -> str:
     on_cpu = select_device(runtime.device).type != "cuda"
     images = curated_images(CURATED)
     sections = {name: getattr(params, name) for name in ("train", "model", "concept")}
+    plugin = sharding_plugin(params.model)
     source = provenance(sections, CURATED, params.model.base, ("inversion", "models"))
     accelerator = Accelerator(cpu=on_cpu, **accelerator_options(runtime.trackers, SCRATCH, source.run))
     is_main, rank = accelerator.is_main_process, accelerator.local_process_index
@@ -48,7 +51,8 @@ def main() -> str:
         checkpoints = Checkpoints(scratch, source.run, runtime.checkpoint_seconds)
         resumed = [checkpoints.latest(print) if is_main else None]
         (resumed,) = broadcast_object_list(resumed) if accelerator.num_processes > 1 else resumed
-        backbone = open_backbone(params.model, params.concept, device, DTYPES[recipe.mixed_precision])
+        prepare, dtype = partial(shard, device=device, plugin=plugin), DTYPES[recipe.mixed_precision]
+        backbone = open_backbone(params.model, params.concept, device, dtype, prepare)
         warnings = apply_kernels(backbone, runtime, recipe.steps)
         first = resumed.step if resumed else None
         trackers = Trackers(accelerator, source.params, SCRATCH, source.run, first)

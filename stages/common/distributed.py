@@ -6,12 +6,20 @@ from accelerate import Accelerator
 from stages import UserError
 
 
-def check_world_size(accelerator: Accelerator, batch_size: int) -> None:
-    """Raise UserError if the world size, the number of processes, exceeds the samples of a batch."""
+def check_world_size(accelerator: Accelerator, batch_size: int, *, equal_shares: bool) -> None:
+    """Raise UserError if the world size, the number of processes, exceeds the samples of a batch.
+
+    With `equal_shares` it must divide them.
+    """
     if accelerator.num_processes > batch_size:
         raise UserError(
             f"{accelerator.num_processes} processes cannot share a batch of {batch_size}; launch fewer "
             "(`accelerate launch --num_processes`) or raise `train.batch_size`."
+        )
+    if equal_shares and batch_size % accelerator.num_processes:
+        raise UserError(
+            f"{accelerator.num_processes} processes that share a model cannot share a batch of {batch_size} equally; "
+            "launch another number of them, or change `train.batch_size`."
         )
 
 

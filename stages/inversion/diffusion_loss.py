@@ -13,6 +13,7 @@ from stages import UserError
 from stages.inversion.sampler import Batch
 from stages.models.backbone import Backbone
 from stages.models.cuda_graph import GraphedFunction, Tensors, fits_in_memory
+from stages.models.sharding import is_sharded
 
 
 class DiffusionLoss:
@@ -20,7 +21,8 @@ class DiffusionLoss:
 
     def __init__(self, backbone: Backbone, batch_size: int, micro_batch: int | str, *, graph: bool) -> None:
         self._backbone, self._batch_size, self.device = backbone, batch_size, backbone.device
-        self.micro_batch = batch_size if micro_batch == "auto" else micro_batch
+        self.sharded = is_sharded(backbone.denoiser)
+        self.micro_batch = (1 if self.sharded else batch_size) if micro_batch == "auto" else micro_batch
         self._gradient = GraphedFunction(self._loss_and_gradient) if graph else self._loss_and_gradient
         self._forward = GraphedFunction(self._losses) if graph else self._losses
 
@@ -59,12 +61,14 @@ class DiffusionLoss:
         """Try a step and a validation pass; halve the micro-batch until both fit into the memory of all processes.
 
         Gradient checkpointing `auto` is the last resort. Nothing is tried on a CPU: the OS kills the process there, so
-        there is no exception to catch.
+        there is no exception to catch. Nor is with a sharded model, which takes the least memory from the start: a
+        process that runs out of it would leave the others waiting.
         """
-        if checkpointing is True:
+        if checkpointing is True or (checkpointing == "auto" and self.sharded):
             self._backbone.enable_gradient_checkpointing()
         batch, validation = batch.to(self.device), validation.to(self.device)
-        while self.device.type != "cpu" and not self._fits(vectors, batch, validation):
+        tries = self.device.type != "cpu" and not self.sharded
+        while tries and not self._fits(vectors, batch, validation):
             if self.micro_batch > 1:
                 self.micro_batch = (self.micro_batch + 1) // 2
             elif checkpointing == "auto":

@@ -27,7 +27,7 @@ class Batch:
     def __len__(self) -> int:
         return len(self.timesteps)
 
-    def __getitem__(self, samples: slice) -> "Batch":
+    def __getitem__(self, samples: slice | list[int]) -> "Batch":
         return Batch(*(tensor[samples] for tensor in self.tensors()))
 
     def tensors(self) -> list[torch.Tensor]:

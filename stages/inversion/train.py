@@ -5,6 +5,7 @@ from functools import partial
 
 from accelerate import Accelerator
 
+from stages import UserError
 from stages.common.distributed import check_world_size, share
 from stages.common.runtime import Runtime
 from stages.inversion.callbacks import Callbacks
@@ -22,6 +23,7 @@ from stages.models.backbone import Backbone
 from stages.models.embedding import Tables
 from stages.models.params import Concept
 from stages.models.preview import preview
+from stages.models.sharding import is_sharded
 
 HELD_OUT = ("validation", "test")  # the streams of the batches of held-out images
 SEARCH_TIMESTEPS = 4  # at which the search sees each training image
@@ -57,13 +59,13 @@ def train(
     The validation batch chooses the best embedding; the test batch has the same images with other noise, and chooses
     nothing.
     """
-    check_world_size(accelerator, recipe.batch_size)
+    _check_processes(accelerator, recipe, sharded := is_sharded(backbone.denoiser))
     training, held_out = encode_dataset(backbone, concept, recipe, images)
     sampler, initializer = Sampler(*training, backbone.schedule, recipe), backbone.initializer_vectors()
     fixed = partial(fixed_batch, schedule=backbone.schedule, seed=recipe.seed)
     validation, test = (fixed(*held_out, stream, strata=recipe.validation_timesteps) for stream in HELD_OUT)
     micro_batch = resumed.micro_batch if resumed else runtime.micro_batch
-    loss = DiffusionLoss(backbone, recipe.batch_size, micro_batch, graph=backbone.device.type == "cuda")
+    loss = DiffusionLoss(backbone, recipe.batch_size, micro_batch, graph=backbone.device.type == "cuda" and not sharded)
     samples = sampler.draw(0, share(recipe.batch_size, accelerator))
     loss.fit_micro_batch(initializer, samples, validation, runtime.gradient_checkpointing, accelerator)
     validation, test = (FixedLoss(loss, batch, accelerator) for batch in (validation, test))
@@ -91,3 +93,9 @@ def train(
     advance(state, callbacks=callbacks)
     nearest, tested = [nearest_words(backbone, vectors) for vectors in (state.initial, state.best)], test(state.best)
     return Result(state, backbone.tables, backbone.architecture, relative_loss(tested, test(initializer)), *nearest)
+
+
+def _check_processes(accelerator: Accelerator, recipe: Train, sharded: bool) -> None:
+    check_world_size(accelerator, recipe.batch_size, equal_shares=sharded)
+    if sharded and recipe.progress_every:
+        raise UserError("previews are drawn by one process, and FSDP needs all of them; set `train.progress_every: 0`.")

@@ -37,13 +37,17 @@ class FixedLoss:
 
     def __init__(self, loss: DiffusionLoss, batch: Batch, accelerator: Accelerator) -> None:
         samples = share(len(batch), accelerator)
-        self._before, self._after = samples.start, len(batch) - samples.stop
+        self._before, self._count, self._after = samples.start, len(samples), len(batch) - samples.stop
         self._loss, self._accelerator = loss, accelerator
-        self._batch = batch[samples.start : samples.stop].to(loss.device)
+        chosen = list(samples)
+        if loss.sharded:  # all processes must call the model equally often; samples without a weight fill up the shares
+            chosen += [0] * (-(-len(batch) // accelerator.num_processes) - len(chosen))
+        self._batch = batch[chosen].to(loss.device)
+        self._batch.weights[len(samples) :] = 0
 
     def __call__(self, vectors: torch.Tensor) -> torch.Tensor:
         """Return the loss of every sample (K) with the embedding `vectors` (V D), on the CPU."""
-        losses = self._loss.losses(vectors, self._batch)
+        losses = self._loss.losses(vectors, self._batch)[: self._count]
         padded = torch.nn.functional.pad(losses, (self._before, self._after)).to(self._loss.device)
         return all_reduce(self._accelerator, padded).cpu()
 

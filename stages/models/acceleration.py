@@ -5,6 +5,8 @@ from diffusers import AutoencoderKL, ModelMixin, UNet2DConditionModel
 
 from stages.common.runtime import Runtime
 from stages.models.backbone import Backbone
+from stages.models.sharding import is_sharded
+from stages.models.weight_storage import is_stored
 
 # Measured on one H200 with Stable Diffusion 1.5's shape and PyTorch's own kernels: regional compilation saves 2.2 ms a
 # step and takes 24 s to start; see docs/training.md.
@@ -28,6 +30,11 @@ def apply_kernels(backbone: Backbone, runtime: Runtime, steps: int) -> list[str]
 def accelerate_denoiser(denoiser: ModelMixin, runtime: Runtime, steps: int) -> tuple[torch.nn.Module, bool, list[str]]:
     """Return the module to call instead of `denoiser`, whether its kernels are fused, and warnings."""
     device, warnings = denoiser.device, []
+    if is_stored(denoiser) or is_sharded(denoiser):
+        if runtime.fused_kernels is True or runtime.compile in ("regional", "full"):
+            name = "FSDP" if is_sharded(denoiser) else "`model.storage_dtype`"
+            warnings.append(f"{name} excludes `runtime.fused_kernels` and `compile`, which are not used")
+        runtime = runtime.model_copy(update={"fused_kernels": False, "compile": "off"})
     covered = isinstance(denoiser, UNet2DConditionModel)
     compile_mode, fused = choose_kernels(runtime, device, steps, covered=covered)
     if compile_mode != "off" and runtime.fused_kernels is True:

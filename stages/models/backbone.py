@@ -4,6 +4,7 @@ Legend: B batch, L tokens of a prompt, V vectors of the embedding, N tokens of t
 H W image.
 """
 
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
@@ -42,6 +43,9 @@ class Backbone(Protocol):
     text_encoders: list[torch.nn.Module]
     tables: Tables
     architecture: str
+
+    def to_device(self, prepare: Callable[[torch.nn.Module], None]) -> None:
+        """Call `prepare` with the denoiser and every text encoder on the CPU, and move each to the device."""
 
     def initializer_vectors(self) -> torch.Tensor:
         """Return the embedding of the initializer token, V times (V D), float32, on the CPU."""
@@ -89,12 +93,20 @@ class Backbone(Protocol):
         """Recompute the denoiser's activations in the backward pass from now on."""
 
 
-def open_backbone(model: Model, concept: Concept, device: torch.device | str, dtype: torch.dtype) -> Backbone:
-    """Load the frozen model onto `device` at `dtype`.
+def open_backbone(
+    model: Model,
+    concept: Concept,
+    device: torch.device | str,
+    dtype: torch.dtype,
+    prepare: Callable[[torch.nn.Module], None] = lambda module: None,
+) -> Backbone:
+    """Load the frozen model onto `device` at `dtype`, each part after `prepare` was called with it.
 
     Raises UserError for a missing folder or file, an unknown family, or weights that are not safetensors.
     """
     kind = FAMILIES[known_family(model)]
     logging.disable_progress_bar()
     disable_progress_bar()
-    return kind(model, concept, torch.device(device), dtype)
+    backbone = kind(model, concept, torch.device(device), dtype)
+    backbone.to_device(prepare)
+    return backbone

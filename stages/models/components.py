@@ -21,6 +21,7 @@ from stages import UserError
 from stages.common.pretrained import check_tokenizer, loading
 from stages.models.model_files import family, load_config, load_part
 from stages.models.params import Model
+from stages.models.weight_storage import store_in_fp8
 
 PARTS = {
     "StableDiffusionPipeline": {
@@ -87,6 +88,10 @@ def load_components(model: Model, dtype: torch.dtype, vae_dtype: torch.dtype) ->
             _check_tokenizer(components, part)
     with loading(model.base, "model.base"), torch.no_grad():
         _check_shapes(components)
+    if model.storage_dtype == "fp8":
+        for part in ("unet", "transformer", "text_encoder_3"):
+            if getattr(components, part, None):
+                store_in_fp8(getattr(components, part))
     return components
 
 

@@ -3,6 +3,7 @@
 Legend: B batch, L tokens of a prompt, V vectors of the embedding, D width, c h w latent, H W image.
 """
 
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -13,6 +14,7 @@ from transformers import CLIPTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from stages import UserError
 from stages.models.embedding import Tables
 from stages.models.params import Concept
+from stages.models.sharding import is_sharded
 from stages.models.text_encoder import TextEncoder, to_ids
 from stages.models.vae import LatentCodec
 
@@ -34,11 +36,16 @@ class FrozenModel:
         encoders: dict[str, tuple[PreTrainedTokenizerBase, PreTrainedModel]],
     ) -> None:
         self.device, self.dtype, self._concept = device, dtype, concept
-        self._codec, self.denoiser = LatentCodec(vae, device), denoiser.to(device)
-        self._encoders = [TextEncoder(*parts, concept, device) for parts in encoders.values()]
+        self._codec, self.denoiser = LatentCodec(vae, device), denoiser
+        self._encoders = [TextEncoder(*parts, concept) for parts in encoders.values()]
         self.text_encoders = [encoder.model for encoder in self._encoders]
         self.tables = Tables({name: e.width for name, e in zip(encoders, self._encoders, strict=True)})
         self._check_initializer()
+
+    def to_device(self, prepare: Callable[[torch.nn.Module], None]) -> None:
+        for module in (self.denoiser, *self.text_encoders):
+            prepare(module)
+            module.to(self.device)
 
     def _check_initializer(self) -> None:
         token, first = self._concept.initializer_token, self._encoders[0]
@@ -94,8 +101,10 @@ class FrozenModel:
 
     def _denoise(self, *inputs: torch.Tensor, **options: object) -> torch.Tensor:
         """Call the denoiser, and return its prediction (B c h w), float32."""
-        # Without gradients, a compiled module would be compiled again: `forward` is the plain function.
-        denoiser = self.denoiser if torch.is_grad_enabled() else self.denoiser.forward
+        # Without gradients, a compiled module would be compiled again: `forward` is the plain function. The hooks of a
+        # sharded module gather its weights, so it must be called.
+        plain = not torch.is_grad_enabled() and not is_sharded(self.denoiser)
+        denoiser = self.denoiser.forward if plain else self.denoiser
         return denoiser(*inputs, return_dict=False, **options)[0].float()
 
     def _rows(self, ids: torch.Tensor, vectors: torch.Tensor) -> list[tuple[TextEncoder, torch.Tensor, torch.Tensor]]:

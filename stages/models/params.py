@@ -23,6 +23,11 @@ class Model(Section):
         "own; frozen: it reads the initializer token in place of the placeholder; none: it is not loaded, which saves "
         "9 GiB in bf16.",
     )
+    storage_dtype: Literal["fp8"] | None = Field(
+        None,
+        description="Format in which the weights of the denoiser's and T5's blocks are stored; every layer computes in "
+        "the precision of the stage. fp8: half the memory, and other numbers; null: the precision of the stage.",
+    )
 
 
 class Concept(Section):

@@ -16,7 +16,7 @@ class StableDiffusion(FrozenModel):
 
     def __init__(self, model: Model, concept: Concept, device: torch.device, dtype: torch.dtype) -> None:
         parts = load_components(model, dtype, vae_dtype=torch.float32)
-        unet = parts.unet.to(device, memory_format=torch.channels_last)
+        unet = parts.unet.to(memory_format=torch.channels_last)
         encoders = {"clip": (parts.tokenizer, parts.text_encoder)}
         super().__init__(concept, device, dtype, vae=parts.vae, denoiser=unet, encoders=encoders)
         self.schedule, self.scheduler = NoiseSchedule.of(parts.scheduler).to(device), ddim(parts.scheduler)

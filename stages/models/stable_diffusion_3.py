@@ -31,7 +31,7 @@ class StableDiffusion3(FrozenModel):
         self._width, self._frozen_tokenizer = parts.transformer.config.joint_attention_dim, None
         if model.t5 == "frozen":
             self._frozen_tokenizer = parts.tokenizer_3
-            self.text_encoders.append(parts.text_encoder_3.to(device))
+            self.text_encoders.append(parts.text_encoder_3)
         self.schedule, self.scheduler = FlowSchedule.of(parts.scheduler), parts.scheduler
 
     @property

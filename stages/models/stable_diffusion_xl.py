@@ -18,7 +18,7 @@ class StableDiffusionXL(FrozenModel):
 
     def __init__(self, model: Model, concept: Concept, device: torch.device, dtype: torch.dtype) -> None:
         parts = load_components(model, dtype, vae_dtype=torch.float32)
-        unet = parts.unet.to(device, memory_format=torch.channels_last)
+        unet = parts.unet.to(memory_format=torch.channels_last)
         encoders = {
             "clip_l": (parts.tokenizer, parts.text_encoder),
             "clip_g": (parts.tokenizer_2, parts.text_encoder_2),

@@ -18,15 +18,13 @@ from stages.models.params import Concept
 class TextEncoder:
     """A text encoder and its tokenizer, with rows for the vectors of the placeholder token in its table."""
 
-    def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, concept: Concept, device: torch.device
-    ) -> None:
-        self.tokenizer, self.model = tokenizer, model.to(device)
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, concept: Concept) -> None:
+        self.tokenizer, self.model = tokenizer, model
         self.initializer_ids = self._ids(concept.initializer_token)
         self._tokens = placeholder_tokens(concept.placeholder_token, concept.vectors)
         self._check_placeholder()
         tokenizer.add_tokens(self._tokens)
-        self._embedding = ExtendedEmbedding(model.get_input_embeddings(), concept.vectors).to(device)
+        self._embedding = ExtendedEmbedding(model.get_input_embeddings(), concept.vectors)
         model.set_input_embeddings(self._embedding)
         names = {module: name for name, module in model.named_modules()}
         self._new_rows = f"{names[self._embedding]}.new"

@@ -36,10 +36,10 @@ def open_family(tmp_path_factory: pytest.TempPathFactory) -> Open:
     folder = tmp_path_factory.mktemp("families")
     models = {"sdxl": tiny_sdxl(folder / "sdxl"), "sd3": tiny_sd3(folder / "sd3")}
 
-    def open_named(name: str, concept: Concept = SEARCH) -> Backbone:
+    def open_named(name: str, concept: Concept = SEARCH, **model: str) -> Backbone:
         torch.set_num_threads(1)
         folder, _, t5 = name.partition(" ")
-        return open_backbone(Model(base=str(models[folder]), t5=t5 or "train"), concept, "cpu", torch.float32)
+        return open_backbone(Model(base=str(models[folder]), t5=t5 or "train", **model), concept, "cpu", torch.float32)
 
     return open_named
 
@@ -88,6 +88,16 @@ def test_micro_batch_changes_rounding_only(name: str, open_family: Open, curated
     states = [run(open_family(name, CONCEPT), curated, micro_batch=size, **options).state for size in (4, 2, 1)]
     for state in states[1:]:
         torch.testing.assert_close(state.vectors, states[0].vectors, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["sdxl", "sd3"])
+def test_weights_in_8_bits_are_trained_with_and_repeat(name: str, open_family: Open, curated: Path):
+    options = {"steps": 2, "progress_every": 2}
+    states = [run(open_family(name, CONCEPT, storage_dtype="fp8"), curated, **options).state for _ in range(2)]
+    assert_same(*states)
+    full = run(open_family(name, CONCEPT), curated, **options).state
+    assert states[0].train_losses != full.train_losses
+    torch.testing.assert_close(torch.tensor(states[0].train_losses), torch.tensor(full.train_losses), rtol=0.05, atol=0)
 
 
 @pytest.mark.parametrize("name", ["sdxl", "sd3"])

@@ -51,10 +51,11 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[Callable, Path]:
 
 @pytest.fixture
 def open_family(models: dict[Callable, Path], tmp_path: Path) -> Callable[..., ImageSampler]:
-    def open_with(name: str, vectors: int = 2, **changed: object) -> ImageSampler:
+    def open_with(name: str, vectors: int = 2, storage_dtype: str | None = None, **changed: object) -> ImageSampler:
         build, t5, tables, _ = FAMILIES[name]
         file = write_tables(tmp_path / "embedding.safetensors", tables, vectors, initializer="dragon")
-        inputs = RenderInputs(Model(base=str(models[build]), t5=t5), CONCEPT, Render(**FAST | changed), file)
+        model = Model(base=str(models[build]), t5=t5, storage_dtype=storage_dtype)
+        inputs = RenderInputs(model, CONCEPT, Render(**FAST | changed), file)
         return ImageSampler(inputs, Runtime(), torch.device("cpu"))
 
     return open_with
@@ -89,6 +90,14 @@ def test_render_equals_the_pipeline_of_diffusers_with_the_saved_file(
         image, without = render(sampler, *(job(t, scale=guidance_scale) for t in (text, "a dragon at night")))
         assert image == draw_with_diffusers(pipeline, prompts, channels, **options)
         assert image != without
+
+
+@pytest.mark.parametrize("name", ["sdxl", "sd3"])
+def test_weights_in_8_bits_render_nearly_the_same_image(open_family: Callable, name: str):
+    text = job("a <critter> at night")
+    stored, full = (render(open_family(name, storage_dtype=kind), text)[0] for kind in ("fp8", None))
+    assert stored != full
+    assert difference(stored, full) < 8  # levels
 
 
 @pytest.mark.parametrize("name", FAMILIES)
