@@ -26,14 +26,14 @@ MOST_POINTS = 800
 
 
 class Panel(NamedTuple):
-    """A measure of the snapshots: its columns step, value, low and high (NaN: no interval), and values for reference.
+    """A measure of the snapshots: its columns step, value, low and high (NaN: no interval), and values to compare with.
 
     The value at the step `marked` is that of the recommended embedding.
     """
 
     title: str
     table: pd.DataFrame
-    references: dict[str, float]
+    references: list[float]
     marked: int
 
 
@@ -112,9 +112,8 @@ def _plot_panel(axes: Axes, panel: Panel) -> None:
     axes.set_title(panel.title)
     axes.grid(axis="y")
     axes.yaxis.set_major_locator(MaxNLocator(3))
-    for label, value in panel.references.items():
+    for value in panel.references:
         axes.axhline(value, color=FAINT, linewidth=1, linestyle=DASHED)
-        axes.annotate(label, (1, value), (0, 4), axes.get_yaxis_transform(), "offset points", ha="right")
     below, above = table["value"] - table["low"], table["high"] - table["value"]
     axes.errorbar(
         table["step"], table["value"], [below.clip(0), above.clip(0)],

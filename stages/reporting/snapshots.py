@@ -8,8 +8,6 @@ import pandas as pd
 from stages.reporting.charts import Panel
 from stages.reporting.measures import ENCODERS, Value
 
-REFERENCES = (("initializer", "initializer token"), ("real", "real images"))
-
 
 class Snapshot(NamedTuple):
     """An embedding with the subject of its renders and its step; `word` is the one with the lowest validation loss."""
@@ -43,7 +41,7 @@ def panels(snapshots: list[Snapshot], estimates: dict[str, Value], chosen: Snaps
         values = {row.step: estimates.get(f"{key}_{row.subject}") for row in snapshots}
         rows = [(step, value.value, value.low, value.high) for step, value in values.items() if value]
         table = pd.DataFrame(rows, columns=["step", "value", "low", "high"], dtype=float)
-        shown = {label: estimates[name].value for kind, label in REFERENCES if (name := f"{key}_{kind}") in estimates}
+        floor_and_ceiling = [estimates.get(f"{key}_{kind}") for kind in ("initializer", "real")]
         if values.get(marked):
-            found.append(Panel(title, table, shown, marked))
+            found.append(Panel(title, table, [value.value for value in floor_and_ceiling if value], marked))
     return found

@@ -42,7 +42,7 @@ def snapshots(*values: float) -> dict[str, str]:
     rows = [(10 * step, value, value - 0.1, value + 0.1) for step, value in enumerate(values)]
     table = pd.DataFrame(rows, columns=["step", "value", "low", "high"])
     table.loc[0, ["low", "high"]] = math.nan
-    return snapshot_curves([Panel("likeness", table, {"real images": 0.95}, 0), Panel("prompt", table, {}, 0)])
+    return snapshot_curves([Panel("likeness", table, [0.95], 0), Panel("prompt", table, [], 0)])
 
 
 @pytest.mark.parametrize("values", [(0.2, 0.5, 0.9), (0.5,), (0.5, 0.5)])
@@ -51,7 +51,7 @@ def test_panels_of_snapshots_are_within_the_drawing(values: tuple):
     assert drawn == snapshots(*values)
     for name, (width, height) in SIZES.items():
         texts = re.findall(r'x="([\d.-]+)" y="([\d.-]+)"[^>]*>([^<>]+)</text>', drawn[name])
-        assert {"likeness", "prompt", "real images", "steps"} <= {text for *_, text in texts}
+        assert {"likeness", "prompt", f"{values[0]:.3f}", "steps"} <= {text for *_, text in texts}
         assert all(0 <= float(x) <= width and 0 <= float(y) <= height for x, y, _ in texts)
 
 
