@@ -21,7 +21,11 @@ LONGEST_FIRST = (
     "test_pipeline",
     "inversion/test_stage",
     "test_interrupts",
+    "rendering/test_families",
+    "inversion/test_families",
     "test_loop",
+    "rendering/test_render",
+    "rendering/test_sampling",
     "test_fused",
     "test_own_images",
 )
@@ -29,4 +33,4 @@ LONGEST_FIRST = (
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Start the longest modules first, so that the short ones keep all processes busy until the end."""
-    items.sort(key=lambda item: next((i for i, name in enumerate(LONGEST_FIRST) if name in item.nodeid), 9))
+    items.sort(key=lambda item: next((i for i, name in enumerate(LONGEST_FIRST) if name in item.nodeid), 99))
