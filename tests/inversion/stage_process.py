@@ -134,7 +134,7 @@ def _run(folder: Path, environment: dict, file_limit: int | None, log: str) -> N
     from stages.models import preview
     from stages.train import main
 
-    preview.STEPS = 4  # of which 20 take longer than the training
+    preview.STEPS = 4  # as in conftest.py, which patches the process of the tests
     with contextlib.ExitStack() as stack:
         stack.callback(sys.stdout.flush)
         main()
