@@ -29,9 +29,9 @@ def _join(groups: np.ndarray, images: list[int], hashes: list[int], distance: in
     words = np.array([[value >> low & (2**64 - 1) for value in hashes] for low in (0, 64, 128)], np.uint64)
     for i in range(len(files)):
         near = np.bitwise_count(words[:, i:] ^ words[:, i, None]).sum(axis=0) <= distance
-        joined = groups[files[i:][near]]
-        if (joined != joined[0]).any():
-            groups[np.isin(groups, joined)] = joined.min()
+        near_groups = groups[files[i:][near]]
+        if (near_groups != near_groups[0]).any():
+            groups[np.isin(groups, near_groups)] = near_groups.min()
 
 
 def best_copies(rows: list[dict], params: Filter) -> dict[int, dict]:
