@@ -1,7 +1,7 @@
-"""Settings that must be made before PyTorch and Triton are imported, and one fork server for all tests."""
+"""Settings that must be made before PyTorch and Triton are imported, and the order of the tests."""
 
+import gc
 import os
-from multiprocessing import forkserver
 
 import pytest
 
@@ -10,25 +10,22 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
 
+gc.set_threshold(50_000, 20, 100)  # with the default, imports spend a sixth of their time in garbage collection
+
 # Without a GPU, Triton's kernels run in its interpreter.
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
-
-
-@pytest.fixture(scope="session", autouse=True)
-def fork_server() -> None:
-    """Start the fork server with the imports of all its users; else the first user would decide."""
-    forkserver.set_forkserver_preload(
-        ["stages.train", "stages.images.quality.manifest", "tests.inversion.stage_process"]
-    )
-    forkserver.ensure_running()
 
 
 LONGEST_FIRST = (
     "test_pipeline",
     "inversion/test_stage",
     "test_interrupts",
+    "rendering/test_families",
+    "inversion/test_families",
     "test_loop",
+    "rendering/test_render",
+    "rendering/test_sampling",
     "test_fused",
     "test_own_images",
 )
@@ -36,4 +33,4 @@ LONGEST_FIRST = (
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Start the longest modules first, so that the short ones keep all processes busy until the end."""
-    items.sort(key=lambda item: next((i for i, name in enumerate(LONGEST_FIRST) if name in item.nodeid), 9))
+    items.sort(key=lambda item: next((i for i, name in enumerate(LONGEST_FIRST) if name in item.nodeid), 99))

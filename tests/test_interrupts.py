@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from tests import project
-from tests.outs import write_embedding
+from tests.outs import write_curated, write_embedding
 from tests.tiny import WIDTH
 
 STAGES = ("download", "filter", "curate", "train", "render", "evaluate", "report")
@@ -22,22 +22,17 @@ STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project whose filter, train and render take minutes."""
+    """A project whose filter, train and render take minutes, and a class of a few images."""
     folder = project.create(tmp_path_factory.mktemp("interrupts") / "project")
     for i in range(2000):
         image = (folder / "images" / "Critter" / f"{i % 8}.png").read_bytes()
         (folder / "images" / "Critter" / f"copy{i}.png").write_bytes(image + b"%d" % i)
+    project.draw_images(folder / "images" / "Few", 8)
     runtime = {"checkpoint_seconds": 0, "workers": 2}
     project.change(folder, train={"steps": 10**5}, render={"seeds": list(range(1000))}, runtime=runtime)
     write_embedding(folder / "data" / "embedding" / "learned_embeds.safetensors", np.ones((1, WIDTH)))
     project.run(folder, "python", "-m", "stages.download")
-    images = sorted((folder / "data" / "raw" / "Critter").glob("copy*.png"))
-    for image in images:
-        image.rename(folder / image.name)
-    project.run(folder, "python", "-m", "stages.filter")
-    project.run(folder, "python", "-m", "stages.curate")
-    for image in images:
-        (folder / image.name).rename(image)
+    write_curated(folder / "data" / "curated")
     return folder
 
 
@@ -168,10 +163,13 @@ def test_interrupt_of_dvc_and_the_stage_fails_with_130(folder: Path):
     assert f"train: stopped at step {step(folder)}" in printed
 
 
-@pytest.mark.parametrize("blocks", [0, 4], ids=["nothing fits", "the manifest does not fit"])
-def test_filter_without_room_is_one_line_and_leaves_nothing(folder: Path, blocks: int):
+@pytest.mark.parametrize("blocks", [0, 2], ids=["nothing fits", "the manifest does not fit"])
+def test_filter_without_room_is_one_line_and_leaves_nothing(folder: Path, request, blocks: int):
     """Files may have some blocks of 512 or 1024 bytes, which fails as a full disk does."""
     clear(folder)
+    params = (folder / "params.yaml").read_text()
+    request.addfinalizer(lambda: (folder / "params.yaml").write_text(params))
+    (folder / "params.yaml").write_text(params.replace("class: Critter", "class: Few"))
     command = ["sh", "-c", f"ulimit -f {blocks}; exec {sys.executable} -m stages.filter"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 1

@@ -126,7 +126,6 @@ def test_metrics_plots_and_experiments_have_content(repository: Path):
         ({"filter": {"class": "Criter"}}, ("Criter?", "Critter has 8 images", "filter.class")),
         ({"curate": {"include": ["8.png"]}}, ("curate.include", "'8.png'", "matches no image")),
         ({"curate": {"count": 30}}, ("count", "30", "8")),
-        ({"concept": {"placeholder_token": "cat"}}, ("placeholder_token", "cat", "already a token")),
     ],
     ids=[
         "unknown key",
@@ -134,7 +133,6 @@ def test_metrics_plots_and_experiments_have_content(repository: Path):
         "class",
         "include",
         "count",
-        "known placeholder",
     ],
 )
 def test_invalid_params_are_one_line(repository: Path, sections: dict, words: tuple[str, ...]):

@@ -127,12 +127,12 @@ def test_square_is_not_distorted_and_transparency_not_black():
     wide.paste((200, 30, 30, 255), (10, 5, 35, 30))
     content = corpus.saved(wide, "PNG")
     for background in ("white", "border"):
-        square = resize_to_square(content, 90, "pad", background).image
+        square, _ = resize_to_square(content, 90, "pad", background)
         assert square.getpixel((2, 2)) == square.getpixel((60, 45)) == (255, 255, 255)
         assert square.getpixel((22, 48)) == (200, 30, 30)
-    assert (np.asarray(resize_to_square(content, 30, "crop", "white").image)[:, :, 1] < 100).sum() == 25 * 25
+    assert (np.asarray(resize_to_square(content, 30, "crop", "white")[0])[:, :, 1] < 100).sum() == 25 * 25
     green = corpus.saved(Image.new("RGB", (60, 20), (20, 160, 40)), "PNG")
-    assert resize_to_square(green, 60, "pad", "border").image.getcolors() == [(3600, (20, 160, 40))]
+    assert resize_to_square(green, 60, "pad", "border")[0].getcolors() == [(3600, (20, 160, 40))]
 
 
 @pytest.mark.parametrize(
@@ -148,9 +148,9 @@ def test_square_is_not_distorted_and_transparency_not_black():
 def test_size_and_crop_are_recorded_as_sdxl_defines_them(size: tuple, subject: tuple, fit: str, crop: tuple):
     image = Image.new("RGB", size, "white")
     image.paste((200, 30, 30), subject)
-    square = resize_to_square(corpus.saved(image, "PNG"), 50, fit, "white")
-    assert square.original_size == size[::-1]
-    assert square.crop == pytest.approx(crop, abs=1)
+    _, sizes = resize_to_square(corpus.saved(image, "PNG"), 50, fit, "white")
+    assert sizes["original_size"] == size[::-1]
+    assert sizes["crop"] == pytest.approx(crop, abs=1)
 
 
 @needs_browser

@@ -90,7 +90,7 @@ def test_bars_are_cropped(tmp_path: Path, colour: tuple, bars: tuple):
     (row,) = corpus.rows(corpus.save(tmp_path, a=corpus.saved(framed, "JPEG", quality=85))).values()
     assert row["reason"] == ""
     assert (row["width"], row["height"]) == pytest.approx((256, 256), abs=1)
-    square = resize_to_square(corpus.saved(framed, "PNG"), 256, "pad", "border").image
+    square, _ = resize_to_square(corpus.saved(framed, "PNG"), 256, "pad", "border")
     assert np.asarray(square).tolist() == np.asarray(photo).tolist()
 
 

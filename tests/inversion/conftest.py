@@ -1,11 +1,21 @@
 """One tiny model on disk, and images for it, for all tests of the package."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from stages.models import preview
 from tests.inversion.tiny_training import draw_curated
 from tests.tiny import tiny_model
+
+
+@pytest.fixture(scope="module", autouse=True)
+def short_previews() -> Iterator[None]:
+    """Draw previews in 4 steps: 20 take longer than the training."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(preview, "STEPS", 4)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """Run `stages.train` in processes of its own, forked from one that has imported it: real signals and files, no wait."""
 
 import contextlib
+import functools
 import glob
 import hashlib
 import json
@@ -9,6 +10,7 @@ import os
 import resource
 import sys
 import time
+from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -56,6 +58,7 @@ def start(
     folder: Path, *, environment: dict | None = None, file_limit: int | None = None, log: str = "log"
 ) -> BaseProcess:
     """Start the stage in `folder`, with its output in the file `log` there."""
+    _start_fork_server()
     process = FORKS.Process(target=_run, args=(folder, environment or {}, file_limit, log))
     process.start()
     return process
@@ -95,7 +98,8 @@ def wait_for_step(process: BaseProcess, folder: Path, step: int, saving: bool = 
     """Wait for a checkpoint of `step` or later or, with `saving`, until such a checkpoint is being written."""
     pattern = f"{'tmp' if saving else 'train'}/*/step-*.safetensors"
     while process.is_alive():
-        for name in glob.glob(pattern, root_dir=folder / ".scratch"):  # unlike Path.glob, ignores folders that vanish
+        # Unlike Path.glob, this ignores folders that vanish.
+        for name in glob.glob(pattern, root_dir=folder / ".scratch"):  # noqa: PTH207
             if int(name.rpartition("step-")[2][:8]) >= step:
                 return
         time.sleep(0 if saving else 0.003)
@@ -110,6 +114,15 @@ def kill_at(folder: Path, step: int, saving: bool = False) -> None:
     assert code == -9, f"not killed at step {step}\n{output}"
 
 
+@functools.cache
+def _start_fork_server() -> None:
+    """Start the fork server with the imports of the stage, also if an earlier test has started it with fewer."""
+    forkserver._forkserver._stop()
+    forkserver.set_forkserver_preload(
+        ["stages.train", "stages.images.quality.manifest", "tests.inversion.stage_process"]
+    )
+
+
 def _run(folder: Path, environment: dict, file_limit: int | None, log: str) -> None:
     os.chdir(folder)
     os.environ.update({"HF_HUB_OFFLINE": "1", "WANDB_MODE": "offline"} | environment)
@@ -118,8 +131,10 @@ def _run(folder: Path, environment: dict, file_limit: int | None, log: str) -> N
     os.dup2(file, 2)
     if file_limit is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, file_limit))
+    from stages.models import preview
     from stages.train import main
 
+    preview.STEPS = 4  # as in conftest.py, which patches the process of the tests
     with contextlib.ExitStack() as stack:
         stack.callback(sys.stdout.flush)
         main()

@@ -117,6 +117,18 @@ def test_full_disk_is_reported_and_the_run_continues_when_there_is_space(folder:
     assert outs(project) == outs(fresh)
 
 
+def test_known_placeholder_is_one_line(folder: Path, tmp_path: Path):
+    project = make_project(tmp_path / "p", folder)
+    params = json.loads((project / "params.yaml").read_text())
+    params["concept"]["placeholder_token"] = "cat"
+    (project / "params.yaml").write_text(json.dumps(params))
+    code, output = finish(start(project), project)
+    assert code == 1
+    assert "Traceback" not in output
+    assert all(word in output for word in ("placeholder_token", "cat", "already a token")), output
+    assert outs(project) == {}
+
+
 def test_unwritable_scratch_is_reported(folder: Path, tmp_path: Path):
     """A file in place of the folder stops root too."""
     project = make_project(tmp_path / "p", folder)

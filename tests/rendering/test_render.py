@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from stages.models.noise import normal
 from tests.closure import ROOT
 from tests.outs import write_curated, write_embedding
 from tests.project import SMALL, write_params
-from tests.tiny import WIDTH, tiny_model
+from tests.tiny import WIDTH
 
 PROMPTS = {"plain": "a {}", "night": "a {} at night"}
 EMBEDDING = Path("data/embedding/learned_embeds.safetensors")
@@ -34,10 +35,10 @@ def configure(seed: int = 0, **changed: object) -> None:
 
 
 @pytest.fixture(autouse=True)
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def root(tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A working directory with all that the stage reads."""
     monkeypatch.chdir(tmp_path)
-    tiny_model(tmp_path / "starter" / "model")
+    shutil.copytree(model, tmp_path / "starter" / "model")
     write_curated(tmp_path / "data" / "curated")
     configure()
 

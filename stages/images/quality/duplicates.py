@@ -1,57 +1,37 @@
 """Group near duplicates by their perceptual hashes, and find the best copy of each group."""
 
 import math
-from itertools import count, pairwise
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from stages.images.quality.params import Filter
 from stages.images.quality.verdict import reject
-
-BITS, FINE_BITS = 64, 144
 
 
 def group_duplicates(hashes: list[tuple[str, str, str]], distance: int) -> list[int]:
     """Return for each image the index of the first image of its group.
 
-    An image has a hash of BITS, and one of FINE_BITS of itself and of its mirror image (hex, "" for none). Images are
+    An image has a hash of 64 bits, and one of 144 bits of itself and of its mirror image (hex, "" for none). Images are
     in one group if their first hashes differ in at most `distance` bits, or any of the finer ones in twice as many, or
-    if a chain of such pairs connects them. (Mirrored poses are near in BITS, but not in FINE_BITS.)
+    if a chain of such pairs connects them. (Mirrored poses are near in 64 bits, but not in 144.)
     """
     images = [i for i, texts in enumerate(hashes) if texts[0]]
     coarse, fine, mirrored = ([int(hashes[i][kind], 16) for i in images] for kind in range(3))
-    groups = _group(np.arange(len(hashes)), images, coarse, BITS, distance)
-    groups = _group(groups, images * 2, fine + mirrored, FINE_BITS, 2 * distance)
-    first: dict[int, int] = {}
-    return [first.setdefault(group, i) for i, group in enumerate(groups.tolist())]
+    groups = np.arange(len(hashes))
+    _join(groups, images, coarse, distance)
+    _join(groups, images * 2, fine + mirrored, 2 * distance)
+    return groups.tolist()
 
 
-def _group(groups: np.ndarray, images: list[int], hashes: list[int], bits: int, distance: int) -> np.ndarray:
-    """Return the groups [files], joined where hashes of two `images` differ in at most `distance` bits.
-
-    Two such hashes are equal in at least one of `distance` + 1 parts (multi-index hashing; Norouzi, Punjani and Fleet
-    2012): only hashes that are equal in a part are compared, and only until they are in one group.
-    """
+def _join(groups: np.ndarray, images: list[int], hashes: list[int], distance: int) -> None:
+    """Join in place the groups [files] of `images` of which hashes differ in at most `distance` bits."""
     files = np.array(images, int)
-    words = np.array([[value >> low & (2**64 - 1) for low in (0, 64, 128)] for value in hashes], np.uint64)
-    for low, high in pairwise(bits * part // (distance + 1) for part in range(distance + 2)):
-        _, parts = np.unique([value >> low & (1 << high - low) - 1 for value in hashes], return_inverse=True)
-        order = np.lexsort((groups[files], parts))
-        end = np.searchsorted(parts[order], parts[order], "right")
-        start = np.flatnonzero(groups[files[order]] != groups[files[order[end - 1]]])  # else all up to `end` are joined
-        for shift in count(1):
-            start = start[start + shift < end[start]]
-            if not start.size:
-                break
-            pairs = np.stack([order[start], order[start + shift]])
-            pairs = pairs[:, np.not_equal(*groups[files[pairs]])]
-            pairs = pairs[:, np.bitwise_count(np.bitwise_xor(*words[pairs])).sum(axis=1) <= distance]
-            if pairs.size:
-                graph = coo_array((np.ones(len(pairs[0])), groups[files[pairs]]), (len(groups), len(groups)))
-                groups = connected_components(graph, directed=False)[1][groups]
-    return groups
+    words = np.array([[value >> low & (2**64 - 1) for value in hashes] for low in (0, 64, 128)], np.uint64)
+    for i in range(len(files)):
+        near = np.bitwise_count(words[:, i:] ^ words[:, i, None]).sum(axis=0) <= distance
+        near_groups = groups[files[i:][near]]
+        if (near_groups != near_groups[0]).any():
+            groups[np.isin(groups, near_groups)] = near_groups.min()
 
 
 def best_copies(rows: list[dict], params: Filter) -> dict[int, dict]:

@@ -41,12 +41,12 @@ def curate(
         index[part] = []
         for i, row in enumerate(table[table["part"] == part].itertuples()):
             file = f"{part}/{i:02d}.png"
-            square = resize_to_square((raw / row.file).read_bytes(), params.resolution, params.fit, params.background)
-            write_atomic(folder / file, png_bytes(square.image))
+            content = (raw / row.file).read_bytes()
+            square, sizes = resize_to_square(content, params.resolution, params.fit, params.background)
+            write_atomic(folder / file, png_bytes(square))
             if (caption := raw / f"{row.file}.txt").is_file():
                 write_atomic(folder / f"{part}/{i:02d}.txt", read_text(caption))
             source = {"source": row.file, "sha256": row.sha256, "score": row.score, "reason": row.note}
-            sizes = {"original_size": square.original_size, "crop": square.crop}
             index[part].append({"file": file} | source | sizes)
     if (excluded := table[table["mark"] == "exclude"]).size:
         index["excluded"] = dict(zip(excluded["file"], excluded["pattern"], strict=True))

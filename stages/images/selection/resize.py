@@ -1,7 +1,5 @@
 """Resize images of any shape to squares, without distortion."""
 
-from dataclasses import dataclass
-
 import numpy as np
 from PIL import Image, ImageOps
 
@@ -9,34 +7,23 @@ from stages.images.quality.background import PLAIN, border_colour, colour_distan
 from stages.images.quality.decode import WHITE, decode, flatten
 
 
-@dataclass(frozen=True)
-class Square:
-    """A square image, the height and width of the image that it was made of, and the top and left of a crop.
-
-    As Stable Diffusion XL defines it (Podell et al. 2023, sec. 2.2), the crop is measured after resizing; 0 if padded.
-    """
-
-    image: Image.Image
-    original_size: tuple[int, int]
-    crop: tuple[int, int] = (0, 0)
-
-
-def resize_to_square(content: bytes, side: int, fit: str, background: str) -> Square:
-    """Decode a file and return it as RGB, `side` x `side`, padded or cropped.
+def resize_to_square(content: bytes, side: int, fit: str, background: str) -> tuple[Image.Image, dict]:
+    """Decode a file; return it as RGB, `side` x `side`, padded or cropped, and the sizes for its row of the index.
 
     `background` is the colour behind transparent pixels and of the padding: white, or the colour of the image's border,
-    which is white where the border is transparent. Cropping keeps the square with most of the subject.
+    which is white where the border is transparent. Cropping keeps the square with most of the subject; as Stable
+    Diffusion XL defines it (Podell et al. 2023, sec. 2.2), the top and left of the crop are measured after resizing.
     """
     image, _ = decode(content)
     # A transparent pixel has an arbitrary colour, often black: only opaque borders count.
     colour = WHITE if background == "white" else border_colour(np.asarray(flatten(image, WHITE)))
-    image, crop = flatten(image, colour), (0, 0)
-    size = (image.height, image.width)
+    image = flatten(image, colour)
+    sizes = {"original_size": (image.height, image.width), "crop": (0, 0)}
     if fit == "crop":
-        left, top, right, bottom = _subject_square(image)
-        crop = (round(top * side / min(size)), round(left * side / min(size)))
-        image = image.crop((left, top, right, bottom))
-    return Square(ImageOps.pad(image, (side, side), Image.Resampling.LANCZOS, colour), size, crop)
+        box = _subject_square(image)
+        sizes["crop"] = tuple(round(start * side / min(image.size)) for start in (box[1], box[0]))
+        image = image.crop(box)
+    return ImageOps.pad(image, (side, side), Image.Resampling.LANCZOS, colour), sizes
 
 
 def _subject_square(image: Image.Image) -> tuple[int, int, int, int]:
