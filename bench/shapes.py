@@ -20,15 +20,16 @@ def build(name: str, folder: Path) -> Path:
     which diffusers' scripts train.
     """
     torch.manual_seed(0)
+    kinds = {"sd15": diffusers.StableDiffusionPipeline, "sdxl": diffusers.StableDiffusionXLPipeline}
     with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
-        if name == "sd15":
-            pipeline = diffusers.StableDiffusionPipeline(**_sd15())
-        elif name == "sdxl":
-            pipeline = diffusers.StableDiffusionXLPipeline(**_sdxl())
-        else:
-            pipeline = diffusers.StableDiffusion3Pipeline(**_sd35(name))
+        pipeline = kinds.get(name, diffusers.StableDiffusion3Pipeline)(**parts(name))
     pipeline.save_pretrained(folder)
     return folder
+
+
+def parts(name: str) -> dict[str, object]:
+    """Return the parts of a model of SIDES by name."""
+    return {"sd15": _sd15, "sdxl": _sdxl}[name]() if name in ("sd15", "sdxl") else _sd35(name)
 
 
 def _sd15() -> dict[str, object]:
@@ -40,6 +41,8 @@ def _sd15() -> dict[str, object]:
 
 
 def _sdxl() -> dict[str, object]:
+    with torch.device("cpu"):  # it computes with its numbers
+        scheduler = diffusers.EulerDiscreteScheduler(**BETAS, timestep_spacing="leading", steps_offset=1)
     unet = UNet2DConditionModel(
         sample_size=128,
         block_out_channels=(320, 640, 1280),
@@ -60,7 +63,7 @@ def _sdxl() -> dict[str, object]:
         "text_encoder_2": transformers.CLIPTextModelWithProjection(_clip(**BIG_G, hidden_act="gelu")),
         "vae": _vae(1024, scaling_factor=0.13025, force_upcast=True),
         "unet": unet.half(),
-        "scheduler": diffusers.EulerDiscreteScheduler(**BETAS, timestep_spacing="leading", steps_offset=1),
+        "scheduler": scheduler,
     }
 
 

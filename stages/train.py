@@ -40,7 +40,7 @@ def main() -> str:
     on_cpu = select_device(runtime.device).type != "cuda"
     images = curated_images(CURATED)
     sections = {name: getattr(params, name) for name in ("train", "model", "concept")}
-    plugin = sharding_plugin(params.model)
+    plugin = sharding_plugin(params.model, runtime)
     source = provenance(sections, CURATED, params.model.base, ("inversion", "models"))
     accelerator = Accelerator(cpu=on_cpu, **accelerator_options(runtime.trackers, SCRATCH, source.run))
     is_main, rank = accelerator.is_main_process, accelerator.local_process_index
@@ -52,7 +52,7 @@ def main() -> str:
         resumed = [checkpoints.latest(print) if is_main else None]
         (resumed,) = broadcast_object_list(resumed) if accelerator.num_processes > 1 else resumed
         prepare, dtype = partial(shard, device=device, plugin=plugin), DTYPES[recipe.mixed_precision]
-        backbone = open_backbone(params.model, params.concept, device, dtype, prepare)
+        backbone = open_backbone(params.model, params.concept, device, dtype, prepare=prepare, offload=runtime.offload)
         warnings = apply_kernels(backbone, runtime, recipe.steps)
         first = resumed.step if resumed else None
         trackers = Trackers(accelerator, source.params, SCRATCH, source.run, first)

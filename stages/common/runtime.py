@@ -25,6 +25,11 @@ class Runtime(Section):
     gradient_checkpointing: Auto | bool = Field(
         "auto", description="Recompute activations instead of storing them; auto: only if nothing else fits."
     )
+    offload: Auto | bool = Field(
+        "auto",
+        description="Keep the weights of the text encoders' and the denoiser's blocks in host memory, and copy each "
+        "layer to the GPU when it is used; auto: those for which the GPU has no room.",
+    )
     attention: Literal["auto", "sdpa", "xformers"] = Field(
         "auto",
         description="Attention kernels; auto: the fused deterministic ones on an NVIDIA GPU, else PyTorch's SDPA.",

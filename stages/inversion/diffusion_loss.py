@@ -77,7 +77,7 @@ class DiffusionLoss:
             else:
                 raise UserError(
                     "not one sample fits into memory; lower `curate.resolution`, set `train.mixed_precision: fp16`, "
-                    "allow `runtime.gradient_checkpointing`, or raise `runtime.memory_gib`."
+                    "set `runtime.offload: true`, allow `runtime.gradient_checkpointing`, or raise its `memory_gib`."
                 )
         self.micro_batch = int(accelerator.gather(torch.tensor([self.micro_batch], device=self.device)).min())
 

@@ -24,6 +24,7 @@ from stages.models.embedding import Tables
 from stages.models.params import Concept
 from stages.models.preview import preview
 from stages.models.sharding import is_sharded
+from stages.models.weight_storage import is_offloaded
 
 HELD_OUT = ("validation", "test")  # the streams of the batches of held-out images
 SEARCH_TIMESTEPS = 4  # at which the search sees each training image
@@ -59,13 +60,13 @@ def train(
     The validation batch chooses the best embedding; the test batch has the same images with other noise, and chooses
     nothing.
     """
-    _check_processes(accelerator, recipe, sharded := is_sharded(backbone.denoiser))
+    _check_processes(accelerator, recipe, is_sharded(backbone.denoiser))
     training, held_out = encode_dataset(backbone, concept, recipe, images)
     sampler, initializer = Sampler(*training, backbone.schedule, recipe), backbone.initializer_vectors()
     fixed = partial(fixed_batch, schedule=backbone.schedule, seed=recipe.seed)
     validation, test = (fixed(*held_out, stream, strata=recipe.validation_timesteps) for stream in HELD_OUT)
     micro_batch = resumed.micro_batch if resumed else runtime.micro_batch
-    loss = DiffusionLoss(backbone, recipe.batch_size, micro_batch, graph=backbone.device.type == "cuda" and not sharded)
+    loss = DiffusionLoss(backbone, recipe.batch_size, micro_batch, graph=_can_capture(backbone))
     samples = sampler.draw(0, share(recipe.batch_size, accelerator))
     loss.fit_micro_batch(initializer, samples, validation, runtime.gradient_checkpointing, accelerator)
     validation, test = (FixedLoss(loss, batch, accelerator) for batch in (validation, test))
@@ -93,6 +94,12 @@ def train(
     advance(state, callbacks=callbacks)
     nearest, tested = [nearest_words(backbone, vectors) for vectors in (state.initial, state.best)], test(state.best)
     return Result(state, backbone.tables, backbone.architecture, relative_loss(tested, test(initializer)), *nearest)
+
+
+def _can_capture(backbone: Backbone) -> bool:
+    """Return whether a step can be a CUDA graph: no weights come from other processes or from host memory."""
+    moving = is_sharded(backbone.denoiser) or any(map(is_offloaded, (backbone.denoiser, *backbone.text_encoders)))
+    return backbone.device.type == "cuda" and not moving
 
 
 def _check_processes(accelerator: Accelerator, recipe: Train, sharded: bool) -> None:

@@ -32,8 +32,8 @@ def accelerate_denoiser(denoiser: ModelMixin, runtime: Runtime, steps: int) -> t
     device, warnings = denoiser.device, []
     if is_stored(denoiser) or is_sharded(denoiser):
         if runtime.fused_kernels is True or runtime.compile in ("regional", "full"):
-            name = "FSDP" if is_sharded(denoiser) else "`model.storage_dtype`"
-            warnings.append(f"{name} excludes `runtime.fused_kernels` and `compile`, which are not used")
+            name = "FSDP" if is_sharded(denoiser) else "`model.storage_dtype` or `runtime.offload`"
+            warnings.append(f"`runtime.fused_kernels` and `compile` are not used with {name}")
         runtime = runtime.model_copy(update={"fused_kernels": False, "compile": "off"})
     covered = isinstance(denoiser, UNet2DConditionModel)
     compile_mode, fused = choose_kernels(runtime, device, steps, covered=covered)

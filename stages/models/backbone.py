@@ -44,8 +44,11 @@ class Backbone(Protocol):
     tables: Tables
     architecture: str
 
-    def to_device(self, prepare: Callable[[torch.nn.Module], None]) -> None:
-        """Call `prepare` with the denoiser and every text encoder on the CPU, and move each to the device."""
+    def to_device(self, prepare: Callable[[torch.nn.Module], None], offload: bool | str) -> None:
+        """Call `prepare` with the denoiser and every text encoder on the CPU, and move each to the device.
+
+        `offload` is that of `runtime`.
+        """
 
     def initializer_vectors(self) -> torch.Tensor:
         """Return the embedding of the initializer token, V times (V D), float32, on the CPU."""
@@ -98,9 +101,11 @@ def open_backbone(
     concept: Concept,
     device: torch.device | str,
     dtype: torch.dtype,
+    *,
     prepare: Callable[[torch.nn.Module], None] = lambda module: None,
+    offload: bool | str = "auto",
 ) -> Backbone:
-    """Load the frozen model onto `device` at `dtype`, each part after `prepare` was called with it.
+    """Load the frozen model onto `device` at `dtype`, each part after `prepare` was called with it; see `to_device`.
 
     Raises UserError for a missing folder or file, an unknown family, or weights that are not safetensors.
     """
@@ -108,5 +113,5 @@ def open_backbone(
     logging.disable_progress_bar()
     disable_progress_bar()
     backbone = kind(model, concept, torch.device(device), dtype)
-    backbone.to_device(prepare)
+    backbone.to_device(prepare, offload)
     return backbone

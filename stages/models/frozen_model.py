@@ -17,6 +17,7 @@ from stages.models.params import Concept
 from stages.models.sharding import is_sharded
 from stages.models.text_encoder import TextEncoder, to_ids
 from stages.models.vae import LatentCodec
+from stages.models.weight_storage import move
 
 
 class FrozenModel:
@@ -42,10 +43,10 @@ class FrozenModel:
         self.tables = Tables({name: e.width for name, e in zip(encoders, self._encoders, strict=True)})
         self._check_initializer()
 
-    def to_device(self, prepare: Callable[[torch.nn.Module], None]) -> None:
+    def to_device(self, prepare: Callable[[torch.nn.Module], None], offload: bool | str) -> None:
         for module in (self.denoiser, *self.text_encoders):
             prepare(module)
-            module.to(self.device)
+            move(module, self.device, False if is_sharded(module) else offload)
 
     def _check_initializer(self) -> None:
         token, first = self._concept.initializer_token, self._encoders[0]

@@ -15,11 +15,12 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from transformers import T5EncoderModel
 
 from stages import UserError
+from stages.common.runtime import Runtime
 from stages.models.embedding import ExtendedEmbedding
 from stages.models.params import Model
 
 
-def sharding_plugin(model: Model) -> FullyShardedDataParallelPlugin | None:
+def sharding_plugin(model: Model, runtime: Runtime) -> FullyShardedDataParallelPlugin | None:
     """Return the settings of FSDP2 in accelerate's config, or None. Raises UserError for settings without a meaning."""
     if _is_on("ACCELERATE_USE_DEEPSPEED"):
         raise UserError("DeepSpeed is not supported; use `accelerate launch --use_fsdp --fsdp_version 2`.")
@@ -29,6 +30,8 @@ def sharding_plugin(model: Model) -> FullyShardedDataParallelPlugin | None:
         raise UserError("FSDP of version 1 is not supported; add `--fsdp_version 2` to `accelerate launch`.")
     if model.storage_dtype:
         raise UserError("`model.storage_dtype` and FSDP exclude each other; set it to null, or leave `--use_fsdp` out.")
+    if runtime.offload is True:
+        raise UserError("`runtime.offload: true` and FSDP exclude each other; add `--fsdp_offload_params true`.")
     return FullyShardedDataParallelPlugin()
 
 
@@ -43,8 +46,8 @@ def shard(model: nn.Module, device: torch.device, plugin: FullyShardedDataParall
     model.to(memory_format=torch.contiguous_format)  # FSDP shards no other format, such as channels-last
     mesh = init_device_mesh(device.type, (torch.distributed.get_world_size(),))
     tables = [module for module in model.modules() if isinstance(module, ExtendedEmbedding)]
-    whole = {parameter for table in tables for parameter in table.parameters()}
-    options = {"mesh": mesh, "offload_policy": plugin.cpu_offload, "ignored_params": whole}
+    ignored = {parameter for table in tables for parameter in table.parameters()}
+    options = {"mesh": mesh, "offload_policy": plugin.cpu_offload, "ignored_params": ignored}
     for module in reversed(list(model.modules())):  # inner blocks before those around them
         if type(module).__name__ in model._no_split_modules:
             fully_shard(module, reshard_after_forward=plugin.reshard_after_forward, **options)

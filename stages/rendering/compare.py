@@ -47,7 +47,7 @@ class PipelineSampler:
         self._inputs, self._render = inputs, inputs.render
         self._pipeline = open_text_to_image(inputs.model, DTYPES[inputs.render.precision])
         with _rendering(inputs.model):
-            if device.type == "cuda" and runtime.memory_gib is not None:
+            if device.type == "cuda" and (runtime.memory_gib is not None or runtime.offload is True):
                 self._pipeline.enable_model_cpu_offload(device=device)
             else:
                 self._pipeline.to(device)
@@ -158,7 +158,7 @@ def _rendering(model: Model) -> Iterator[None]:
     try:
         yield
     except torch.OutOfMemoryError:
-        advice = "set `runtime.memory_gib`, so that it is moved to the GPU in parts, or a smaller `render.height`"
+        advice = "set `runtime.offload: true`, so that it is moved to the GPU in parts, or a smaller `render.height`"
         raise UserError(f"{model.base} does not fit into memory; {advice}.") from None
     except (AttributeError, ImportError, KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
         cause = " ".join(str(error).split())[:300]

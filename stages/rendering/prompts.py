@@ -9,6 +9,7 @@ import torch
 
 from stages import UserError
 from stages.models.cuda_graph import Tensors
+from stages.models.weight_storage import move
 from stages.rendering.families import StableDiffusion
 from stages.rendering.load_embedding import LoadedEmbedding, expand
 
@@ -31,12 +32,12 @@ class PromptEncoder:
         """Return the number of windows of a prompt. Raises UserError if truncation cuts a placeholder token."""
         return len(self._split(text))
 
-    def prepare(self, texts: Iterable[str], device: torch.device) -> None:
-        """Encode prompts on `device`. The text encoders are there only meanwhile."""
+    def prepare(self, texts: Iterable[str], device: torch.device, offload: bool | str) -> None:
+        """Encode prompts on `device`. The text encoders are there only meanwhile, as `runtime.offload` says."""
         texts = [*texts, *([""] if self._chunk else [])]  # an empty prompt fills up those with fewer windows
         if missing := [text for text in dict.fromkeys(texts) if text not in self._windows]:
             for encoder in self._family.encoders():
-                encoder.to(device)
+                move(encoder, device, offload)
             for text in missing:
                 self.encode(text)
             for encoder in self._family.encoders():

@@ -18,6 +18,7 @@ from stages.common.runtime import Runtime
 from stages.models.acceleration import accelerate_denoiser, accelerate_vae
 from stages.models.cuda_graph import GraphedFunction, Tensors, fits_in_memory
 from stages.models.noise import generator, normal
+from stages.models.weight_storage import is_offloaded, move
 from stages.rendering.families import FAMILIES
 from stages.rendering.jobs import Job, RenderInputs
 from stages.rendering.load_embedding import load_embedding
@@ -58,10 +59,14 @@ class ImageSampler:
 
         The text encoders leave the device before the denoiser and the VAE come.
         """
-        self._prompts.prepare([self._render.negative_prompt, *(job.text for job in jobs)], self._device)
+        self._prompts.prepare(
+            [self._render.negative_prompt, *(job.text for job in jobs)], self._device, self._runtime.offload
+        )
         if self._denoiser is None:
             denoiser = getattr(self._pipeline, self._family.denoiser)
-            denoiser = denoiser.to(self._device, memory_format=self._family.memory_format)
+            move(denoiser.to(memory_format=self._family.memory_format), self._device, self._runtime.offload)
+            if is_offloaded(denoiser):
+                self._predict = self._call_denoiser  # no CUDA graph with weights that are copied from host memory
             accelerate_vae(self._pipeline.vae.to(self._device), self._runtime)
             calls = sum(job.setting.steps for job in self._inputs.jobs())
             self._denoiser, _, self._warnings = accelerate_denoiser(denoiser, self._runtime, calls)
@@ -98,7 +103,7 @@ class ImageSampler:
             else:
                 raise UserError(
                     "not one image fits into memory; lower `render.height` and `render.width`, set `render.precision: "
-                    "fp16`, or raise `runtime.memory_gib`."
+                    "fp16` or `runtime.offload: true`, or raise `runtime.memory_gib`."
                 )
         return size
 

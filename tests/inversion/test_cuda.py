@@ -43,6 +43,7 @@ def run(
     micro_batch: int | str = "auto",
     checkpointing: bool | str = False,
     storage_dtype: str | None = None,
+    offload: bool | str = "auto",
     **recipe: object,
 ) -> TrainState:
     """Train on the GPU."""
@@ -50,7 +51,7 @@ def run(
     runtime = Runtime(device="cuda", threads=1, micro_batch=micro_batch, gradient_checkpointing=checkpointing)
     device = configure_torch(runtime)
     model = Model(base=str(folder), storage_dtype=storage_dtype)
-    backbone = open_backbone(model, CONCEPT, device, DTYPES[precision])
+    backbone = open_backbone(model, CONCEPT, device, DTYPES[precision], offload=offload)
     assert apply_kernels(backbone, runtime, 100) == []
     return training.train(
         backbone,
@@ -166,6 +167,12 @@ def test_weights_in_8_bits_are_captured_and_repeat(build: Callable[[Path], Path]
     state = run(model, curated, **options)
     assert_same(run(model, curated, **options), state)
     assert_near(run(model, curated, checkpointing=True, micro_batch=2, **options), state, 5e-3)
+
+
+@pytest.mark.parametrize("build", [tiny_model, tiny_sdxl, tiny_sd3])
+def test_weights_in_host_memory_learn_the_same(build: Callable[[Path], Path], curated: Path, tmp_path: Path):
+    model = build(tmp_path / "model")
+    assert_near(*(run(model, curated, offload=offload, checkpointing=offload) for offload in (True, False)))
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")

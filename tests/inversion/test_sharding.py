@@ -56,9 +56,9 @@ def curated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def train_here(model: Model, curated: Path, precision: str, runtime: Runtime, file: Path) -> None:
     torch.set_num_threads(1)
-    accelerator, plugin = Accelerator(cpu=True), sharding_plugin(model)
+    accelerator, plugin = Accelerator(cpu=True), sharding_plugin(model, runtime)
     prepare = partial(shard, device=torch.device("cpu"), plugin=plugin)
-    backbone = open_backbone(model, CONCEPT, "cpu", DTYPES[precision], prepare)
+    backbone = open_backbone(model, CONCEPT, "cpu", DTYPES[precision], prepare=prepare)
     assert apply_kernels(backbone, Runtime(), 10**6) == []
     for module in (backbone.denoiser, *backbone.text_encoders):
         is_whole = plugin is None or isinstance(module, CLIPTextModel | CLIPTextModelWithProjection)
@@ -134,19 +134,25 @@ def test_documented_command_trains_on_two_processes(models: dict[str, Path], tmp
 
 
 @pytest.mark.parametrize(
-    ("environment", "storage_dtype", "message"),
+    ("environment", "changed", "message"),
     [
-        ({"ACCELERATE_USE_DEEPSPEED": "true"}, None, r"^DeepSpeed is not supported; use `accelerate launch --use_fsdp"),
-        ({"FSDP_VERSION": "1"}, None, r"^FSDP of version 1 is not supported; add `--fsdp_version 2`"),
-        ({}, "fp8", r"^`model.storage_dtype` and FSDP exclude each other; set it to null"),
+        ({"ACCELERATE_USE_DEEPSPEED": "true"}, {}, r"^DeepSpeed is not supported; use `accelerate launch --use_fsdp"),
+        ({"FSDP_VERSION": "1"}, {}, r"^FSDP of version 1 is not supported; add `--fsdp_version 2`"),
+        ({}, {"storage_dtype": "fp8"}, r"^`model.storage_dtype` and FSDP exclude each other; set it to null"),
+        (
+            {},
+            {"offload": True},
+            r"^`runtime.offload: true` and FSDP exclude each other; add `--fsdp_offload",
+        ),
     ],
     ids=str,
 )
 def test_settings_without_a_meaning_are_refused(
-    environment: dict, storage_dtype: str | None, message: str, monkeypatch: pytest.MonkeyPatch
+    environment: dict, changed: dict, message: str, monkeypatch: pytest.MonkeyPatch
 ):
-    assert sharding_plugin(Model(storage_dtype=storage_dtype)) is None
+    params = Model(storage_dtype=changed.get("storage_dtype")), Runtime(offload=changed.get("offload", "auto"))
+    assert sharding_plugin(*params) is None
     for name, value in (FSDP | environment).items():
         monkeypatch.setenv(name, value)
     with pytest.raises(UserError, match=message):
-        sharding_plugin(Model(storage_dtype=storage_dtype))
+        sharding_plugin(*params)

@@ -184,7 +184,7 @@ def test_replaced_weights_never_resume_an_old_checkpoint(folder: Path, tmp_path:
 
 @pytest.mark.slow
 def test_runtime_changes_rounding_only_and_is_in_no_out(uninterrupted: Path, folder: Path, tmp_path: Path):
-    runtime = {"micro_batch": 1, "gradient_checkpointing": True}
+    runtime = {"micro_batch": 1, "gradient_checkpointing": True, "offload": True}
     project = make_project(tmp_path / "p", folder, runtime=runtime)
     complete(project)
     assert_close(project, uninterrupted)

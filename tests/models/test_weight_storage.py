@@ -1,4 +1,4 @@
-"""Weights in 8 bits: the gradient is that of the stored weights, and autograd keeps no restored ones."""
+"""Weights in 8 bits or in host memory: the gradient is that of the stored ones, and autograd keeps no restored ones."""
 
 import math
 from collections.abc import Callable
@@ -7,11 +7,21 @@ import pytest
 import torch
 from torch import nn
 
+from stages import UserError
 from stages.common.runtime import Runtime
 from stages.models.acceleration import apply_kernels
 from stages.models.backbone import Backbone, open_backbone
 from stages.models.params import Model
-from stages.models.weight_storage import FP8, KINDS, StoredConv2d, StoredLayer, StoredLinear, is_stored
+from stages.models.weight_storage import (
+    FP8,
+    KINDS,
+    StoredConv2d,
+    StoredLayer,
+    StoredLinear,
+    is_offloaded,
+    is_stored,
+    move,
+)
 from tests.inversion.tiny_training import CONCEPT
 from tests.tiny import tiny_model, tiny_sd3, tiny_sdxl
 
@@ -23,9 +33,12 @@ def open_stored(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Backb
     folder = tmp_path_factory.mktemp("storage")
     models = {name: build(folder / name) for name, build in BUILDERS.items()}
 
-    def open_named(name: str, storage_dtype: str | None = "fp8", dtype: torch.dtype = torch.float32) -> Backbone:
+    def open_named(
+        name: str, storage_dtype: str | None = "fp8", dtype: torch.dtype = torch.float32, offload: bool | str = False
+    ) -> Backbone:
         torch.set_num_threads(1)
-        return open_backbone(Model(base=str(models[name]), storage_dtype=storage_dtype), CONCEPT, "cpu", dtype)
+        model = Model(base=str(models[name]), storage_dtype=storage_dtype)
+        return open_backbone(model, CONCEPT, "cpu", dtype, offload=offload)
 
     return open_named
 
@@ -54,9 +67,10 @@ def test_weights_keep_three_bits_of_the_mantissa(layer: nn.Module, size: float, 
     weight = torch.randn(layer.weight.shape, generator=torch.Generator().manual_seed(0)) * size
     layer.weight.data = weight.to(dtype)
     stored = KINDS[type(layer)](layer)
+    stored.to_fp8()
     assert stored.stored.dtype is FP8
     assert math.log2(stored.scale).is_integer()
-    restored = stored.restored()
+    restored = stored.restored(torch.device("cpu"))
     assert restored.dtype is dtype
     absolute = max(size * 2.0**-13, 2.0**-24 if dtype is torch.float16 else 0)
     torch.testing.assert_close(restored.float(), layer.weight.data.float(), rtol=2.0**-4, atol=absolute)
@@ -77,7 +91,7 @@ def test_gradient_is_that_of_a_model_with_the_restored_weights(
     (before,) = torch.autograd.grad(loss_of(plain, vectors), vectors)
     for key, module in modules(plain).items():
         if key in layers:
-            module.weight.data = layers[key].restored()
+            module.weight.data = layers[key].restored(torch.device("cpu"))
     results = []
     for backbone in (stored, plain):
         loss = loss_of(backbone, vectors)
@@ -124,7 +138,51 @@ def test_kernels_that_read_weights_are_not_used(open_stored: Callable[..., Backb
     backbone = open_stored("sdxl")
     for runtime in ({"fused_kernels": True}, {"compile": "regional"}, {"compile": "full"}):
         (warning,) = apply_kernels(backbone, Runtime(**runtime), 10**6)
-        assert warning == "`model.storage_dtype` excludes `runtime.fused_kernels` and `compile`, which are not used"
+        assert warning.startswith("`runtime.fused_kernels` and `compile` are not used with `model.storage_dtype`")
     assert apply_kernels(backbone, Runtime(), 10**6) == []
     assert is_stored(backbone.denoiser)
     assert all(module._compiled_call_impl is None for module in backbone.denoiser.modules())
+
+
+@pytest.mark.parametrize("storage_dtype", [None, "fp8"])
+@pytest.mark.parametrize("name", BUILDERS)
+def test_weights_in_host_memory_change_no_number(
+    name: str, storage_dtype: str | None, open_stored: Callable[..., Backbone]
+):
+    results = []
+    for offload in (True, False):
+        backbone = open_stored(name, storage_dtype, offload=offload)
+        assert all(is_offloaded(model) is offload for model in (backbone.denoiser, *backbone.text_encoders))
+        vectors = initial(backbone)
+        loss = loss_of(backbone, vectors)
+        results.append((loss.detach(), *torch.autograd.grad(loss, vectors)))
+    torch.testing.assert_close(*results, rtol=1e-5, atol=1e-8)
+    assert torch.equal(results[0][0], results[1][0])
+
+
+class FullDevice(nn.Module):
+    """A model for whose blocks the device `meta` has no room."""
+
+    def __init__(self, *, fits_without: bool) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList([nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4)) for _ in range(2)])
+        self.last, self.fits_without = nn.Linear(4, 4), fits_without
+
+    def to(self, device: torch.device) -> nn.Module:
+        if not (self.fits_without and is_offloaded(self)):
+            raise torch.OutOfMemoryError
+        return super().to(device)
+
+
+@pytest.mark.parametrize("offload", ["auto", True])
+def test_blocks_without_room_stay_in_host_memory(offload: str | bool):
+    model = FullDevice(fits_without=True)
+    move(model, torch.device("meta"), offload)
+    assert [block[0].stored.device.type for block in model.blocks] == ["cpu", "cpu"]
+    assert {parameter.device.type for parameter in model.parameters()} == {"meta"}
+
+
+@pytest.mark.parametrize(("fits_without", "offload"), [(True, False), (False, "auto"), (False, True)])
+def test_model_that_does_not_fit_is_refused(fits_without: bool, offload: str | bool):
+    with pytest.raises(UserError, match=r"^the weights of the model do not fit into memory; set `runtime.offload"):
+        move(FullDevice(fits_without=fits_without), torch.device("meta"), offload)

@@ -51,12 +51,14 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[Callable, Path]:
 
 @pytest.fixture
 def open_family(models: dict[Callable, Path], tmp_path: Path) -> Callable[..., ImageSampler]:
-    def open_with(name: str, vectors: int = 2, storage_dtype: str | None = None, **changed: object) -> ImageSampler:
+    def open_with(
+        name: str, vectors: int = 2, storage_dtype: str | None = None, offload: bool = False, **changed: object
+    ) -> ImageSampler:
         build, t5, tables, _ = FAMILIES[name]
         file = write_tables(tmp_path / "embedding.safetensors", tables, vectors, initializer="dragon")
         model = Model(base=str(models[build]), t5=t5, storage_dtype=storage_dtype)
         inputs = RenderInputs(model, CONCEPT, Render(**FAST | changed), file)
-        return ImageSampler(inputs, Runtime(), torch.device("cpu"))
+        return ImageSampler(inputs, Runtime(offload=offload), torch.device("cpu"))
 
     return open_with
 
@@ -98,6 +100,7 @@ def test_weights_in_8_bits_render_nearly_the_same_image(open_family: Callable, n
     stored, full = (render(open_family(name, storage_dtype=kind), text)[0] for kind in ("fp8", None))
     assert stored != full
     assert difference(stored, full) < 8  # levels
+    assert render(open_family(name, storage_dtype="fp8", offload=True), text) == [stored]
 
 
 @pytest.mark.parametrize("name", FAMILIES)
