@@ -1,5 +1,6 @@
 """The stages of the pipeline (one file each) and the packages that they use (one folder each)."""
 
+import gc
 import os
 import sys
 
@@ -11,6 +12,8 @@ os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 if sys.argv[0] == "-m":  # Python is looking for the module of this package that it will run
     from stages.common import signals
 
+    # With the default threshold, a tenth of the time of importing PyTorch and diffusers is garbage collection.
+    gc.set_threshold(50_000, 20, 100)
     signals.set_handler(signals.exit_at_once)
     if "DVC_STAGE" in os.environ:
         signals.end_with_starter(signals.signal.SIGTERM)

@@ -10,7 +10,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
 
-gc.set_threshold(50_000, 20, 100)  # with the default, imports spend a sixth of their time in garbage collection
+gc.set_threshold(50_000, 20, 100)  # as stages/__init__.py does for the processes of stages
 
 # Without a GPU, Triton's kernels run in its interpreter.
 if not torch.cuda.is_available():

@@ -1,9 +1,6 @@
 """Run by every Python that has this folder on its path: a connection to anything but this machine is an error."""
 
-import gc
 import socket
-
-gc.set_threshold(50_000, 20, 100)  # with the default, a sixth of the time of importing PyTorch is garbage collection
 
 _connect = socket.socket.connect
 
