@@ -2,8 +2,10 @@
 
 import errno
 import os
+import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -61,3 +63,25 @@ def test_summary_is_printed_on_a_terminal_without_unicode():
         [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
     )
     assert "23.7 % (? 5.1) (0." in done.stdout
+
+
+def test_signal_unwinds_and_skips_the_clean_up_of_python(tmp_path: Path):
+    """The clean-up of a process that imported PyTorch takes longer than the two seconds that a stage has."""
+    (tmp_path / "stopped.py").write_text(
+        "import atexit, os, signal\n"
+        "from stages.common.stage import stage\n"
+        "atexit.register(print, 'Python cleans up')\n"
+        "@stage\n"
+        "def main():\n"
+        "    try:\n"
+        "        os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    finally:\n"
+        "        print('unwound')\n"
+        "main()\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "stopped"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 128 + signal.SIGTERM
+    assert done.stdout == "unwound\n"
+    assert done.stderr == "stopped: stopped by SIGTERM; run the same command to continue.\n"
