@@ -2,7 +2,8 @@
 
 python -m bench.train [--reference textual_inversion.py]: every row is a process of its own, with an effective batch of
 4; medians past the first four steps. --shape is one of bench.shapes, --model a folder instead of random weights, --t5
-that of `model` in params.yaml, --side in pixels (0: the shape's own). --row and --folder are for those processes.
+and --storage_dtype those of `model` in params.yaml, --side in pixels (0: the shape's own). --row and --folder are for
+those processes.
 """
 
 import argparse
@@ -48,12 +49,15 @@ VARIANTS = {  # the batch of diffusers' script, or `runtime` of ours
     "compile: full": {"compile": "full"},
     "memory_gib: 4": {"memory_gib": 4},
     "memory_gib: 8": {"memory_gib": 8},
+    "memory_gib: 12": {"memory_gib": 12},
+    "offload: true": {"offload": True},
 }
 
 
 def main() -> None:
-    setting = {"precision": "fp16", "side": 0, "steps": 40, "t5": "train", "row": None, "folder": None}
-    args = parse(__doc__, shape="sd15", reference=None, model=None, variants=list(VARIANTS)[:8], **setting)
+    setting = {"precision": "fp16", "side": 0, "steps": 40, "t5": "train", "storage_dtype": None}
+    setting |= {"variants": list(VARIANTS)[:8], "row": None, "folder": None}
+    args = parse(__doc__, shape="sd15", reference=None, model=None, **setting)
     args.side = args.side or shapes.SIDES[args.shape]
     if args.row:
         print((measure_script if "reference" in args.row else measure)(args))
@@ -116,7 +120,8 @@ def measure(args: argparse.Namespace) -> str:
     device, concept = configure_torch(runtime), Concept(placeholder_token="<new>", initializer_token="dragon")
     intervals = {"validation_every": args.steps, "validation_timesteps": 2, "snapshot_every": 0}
     recipe = Train(steps=args.steps, learning_rate=5e-3, mixed_precision=args.precision, **intervals)
-    backbone = open_backbone(Model(base=str(args.model), t5=args.t5), concept, device, DTYPES[args.precision])
+    model = Model(base=str(args.model), t5=args.t5, storage_dtype=args.storage_dtype)
+    backbone = open_backbone(model, concept, device, DTYPES[args.precision], offload=runtime.offload)
     warnings, times = apply_kernels(backbone, runtime, args.steps), []
     callbacks = SimpleNamespace(**dict.fromkeys(("save_if_due", "stop_requested", "flush"), lambda *_: False))
     callbacks.log = lambda step, **values: times.append(time.perf_counter()) if "loss" in values else None

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from stages import UserError
 from stages.inversion.sampler import Batch
 from stages.models.backbone import Backbone
-from stages.models.cuda_graph import GraphedFunction, Tensors, fits_in_memory
+from stages.models.cuda_graph import GraphedFunction, GraphMemory, Tensors, fits_in_memory
 from stages.models.sharding import is_sharded
 
 
@@ -23,8 +23,10 @@ class DiffusionLoss:
         self._backbone, self._batch_size, self.device = backbone, batch_size, backbone.device
         self.sharded = is_sharded(backbone.denoiser)
         self.micro_batch = (1 if self.sharded else batch_size) if micro_batch == "auto" else micro_batch
-        self._gradient = GraphedFunction(self._loss_and_gradient) if graph else self._loss_and_gradient
-        self._forward = GraphedFunction(self._losses) if graph else self._losses
+        self._recomputes, self._gradient, self._forward = False, self._loss_and_gradient, self._losses
+        if graph:
+            memory = GraphMemory()
+            self._gradient, self._forward = (GraphedFunction(f, memory) for f in (self._gradient, self._forward))
 
     def gradient(self, vectors: torch.Tensor, scale: float, batch: Batch) -> torch.Tensor:
         """Return the loss and its gradient times `scale`, flattened together (1 + V D), on the device.
@@ -43,8 +45,7 @@ class DiffusionLoss:
     @torch.no_grad()
     def losses(self, vectors: torch.Tensor, batch: Batch) -> torch.Tensor:
         """Return the unweighted loss of every sample (B), on the CPU."""
-        # Twice the micro-batch: without a backward pass it takes less memory than a training step.
-        vectors, size = vectors.to(self.device), 2 * self.micro_batch
+        vectors, size = vectors.to(self.device), self._forward_batch
         parts = [batch[start : start + size] for start in range(0, len(batch), size)]
         return torch.cat(
             [torch.zeros(0), *(self._forward(vectors, *part.tensors())[0].float().cpu() for part in parts)]
@@ -65,7 +66,7 @@ class DiffusionLoss:
         process that runs out of it would leave the others waiting.
         """
         if checkpointing is True or (checkpointing == "auto" and self.sharded):
-            self._backbone.enable_gradient_checkpointing()
+            self._enable_checkpointing()
         batch, validation = batch.to(self.device), validation.to(self.device)
         tries = self.device.type != "cpu" and not self.sharded
         while tries and not self._fits(vectors, batch, validation):
@@ -73,7 +74,7 @@ class DiffusionLoss:
                 self.micro_batch = (self.micro_batch + 1) // 2
             elif checkpointing == "auto":
                 checkpointing = True
-                self._backbone.enable_gradient_checkpointing()
+                self._enable_checkpointing()
             else:
                 raise UserError(
                     "not one sample fits into memory; lower `curate.resolution`, set `train.mixed_precision: fp16`, "
@@ -84,9 +85,18 @@ class DiffusionLoss:
     def _fits(self, vectors: torch.Tensor, batch: Batch, validation: Batch) -> bool:
         def attempt() -> None:
             self.gradient(vectors, 1.0, batch)
-            self.losses(vectors, validation[: 2 * self.micro_batch])
+            self.losses(vectors, validation[: self._forward_batch])
 
         return fits_in_memory(attempt, (self._gradient, self._forward))
+
+    @property
+    def _forward_batch(self) -> int:
+        """Twice the micro-batch takes less memory than a step that keeps its activations for the backward pass."""
+        return self.micro_batch if self._recomputes else 2 * self.micro_batch
+
+    def _enable_checkpointing(self) -> None:
+        self._recomputes = True
+        self._backbone.enable_gradient_checkpointing()
 
     def _loss_and_gradient(self, vectors: torch.Tensor, scale: torch.Tensor, *batch: torch.Tensor) -> Tensors:
         vectors = vectors.detach().requires_grad_()

@@ -8,9 +8,9 @@ from stages.models.backbone import Backbone
 from stages.models.sharding import is_sharded
 from stages.models.weight_storage import is_stored
 
-# Measured on one H200 with Stable Diffusion 1.5's shape and PyTorch's own kernels: regional compilation saves 2.2 ms a
-# step and takes 24 s to start; see docs/training.md.
-REGIONAL_PAYS_STEPS = 11_000
+# Training steps after which regional compilation has paid for its start, beside PyTorch's own kernels, on one H200: it
+# saves 2.2 ms a step and takes 24 s with Stable Diffusion 1.5's shape, and 133 ms and 41 s with that of 3.5 Medium.
+REGIONAL_PAYS_STEPS = {"unet": 11_000, "transformer": 310}
 
 
 def apply_kernels(backbone: Backbone, runtime: Runtime, steps: int) -> list[str]:
@@ -18,7 +18,9 @@ def apply_kernels(backbone: Backbone, runtime: Runtime, steps: int) -> list[str]
 
     The choice depends on the steps of the whole run, so that a resumed run uses the kernels that it began with.
     """
-    backbone.denoiser, fused, warnings = accelerate_denoiser(backbone.denoiser, runtime, steps)
+    kind = "unet" if isinstance(backbone.denoiser, UNet2DConditionModel) else "transformer"
+    compile_pays = steps >= REGIONAL_PAYS_STEPS[kind]
+    backbone.denoiser, fused, warnings = accelerate_denoiser(backbone.denoiser, runtime, compile_pays=compile_pays)
     if fused:
         from stages.models.fused.clip import fuse_text_encoder
 
@@ -27,8 +29,13 @@ def apply_kernels(backbone: Backbone, runtime: Runtime, steps: int) -> list[str]
     return warnings
 
 
-def accelerate_denoiser(denoiser: ModelMixin, runtime: Runtime, steps: int) -> tuple[torch.nn.Module, bool, list[str]]:
-    """Return the module to call instead of `denoiser`, whether its kernels are fused, and warnings."""
+def accelerate_denoiser(
+    denoiser: ModelMixin, runtime: Runtime, *, compile_pays: bool = False
+) -> tuple[torch.nn.Module, bool, list[str]]:
+    """Return the module to call instead of `denoiser`, whether its kernels are fused, and warnings.
+
+    `compile_pays` is whether `compile: auto` may compile; for renders its gain has not been measured.
+    """
     device, warnings = denoiser.device, []
     if is_stored(denoiser) or is_sharded(denoiser):
         if runtime.fused_kernels is True or runtime.compile in ("regional", "full"):
@@ -36,7 +43,7 @@ def accelerate_denoiser(denoiser: ModelMixin, runtime: Runtime, steps: int) -> t
             warnings.append(f"`runtime.fused_kernels` and `compile` are not used with {name}")
         runtime = runtime.model_copy(update={"fused_kernels": False, "compile": "off"})
     covered = isinstance(denoiser, UNet2DConditionModel)
-    compile_mode, fused = choose_kernels(runtime, device, steps, covered=covered)
+    compile_mode, fused = choose_kernels(runtime, device, covered=covered, compile_pays=compile_pays)
     if compile_mode != "off" and runtime.fused_kernels is True:
         warnings.append(f"`runtime.compile: {compile_mode}` excludes `runtime.fused_kernels`, which are not used")
     attention = runtime.attention
@@ -52,7 +59,11 @@ def accelerate_denoiser(denoiser: ModelMixin, runtime: Runtime, steps: int) -> t
 
         auto = functions.deterministic if runtime.deterministic else functions.sdpa
         function = {"auto": auto, "sdpa": functions.sdpa, "xformers": functions.xformers}[attention]
-        denoiser = fuse_unet(denoiser, function)
+        # On the CPU: the GPU never holds a weight twice, nor gaps between those that remain.
+        denoiser = denoiser.cpu()
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+        denoiser = fuse_unet(denoiser, function).to(device)
     elif attention == "xformers":
         denoiser.enable_xformers_memory_efficient_attention()
     _compile(denoiser, compile_mode)
@@ -61,24 +72,24 @@ def accelerate_denoiser(denoiser: ModelMixin, runtime: Runtime, steps: int) -> t
 
 def accelerate_vae(vae: AutoencoderKL, runtime: Runtime) -> None:
     """Fuse the kernels of the decoder if `runtime` asks for it and the device can run them."""
-    _, fused = choose_kernels(runtime, vae.device, steps=0, covered=True)
+    _, fused = choose_kernels(runtime, vae.device, covered=True, compile_pays=False)
     if fused and _fused_failure(vae.device) is None:
         from stages.models.fused.vae import fuse_decoder
 
         fuse_decoder(vae)
 
 
-def choose_kernels(runtime: Runtime, device: torch.device, steps: int, *, covered: bool) -> tuple[str, bool]:
+def choose_kernels(runtime: Runtime, device: torch.device, *, covered: bool, compile_pays: bool) -> tuple[str, bool]:
     """Return what to compile (off, regional or full), and whether to use the fused kernels.
 
     They exclude each other: the compiler fuses the same operations. `auto` takes the fused kernels on a GPU, or if
-    they are off or do not cover the model, regional compilation for runs that are long enough to pay for it.
+    they are off or do not cover the model, regional compilation where it pays.
     """
     if runtime.compile in ("regional", "full"):
         return runtime.compile, False
     on_gpu = device.type == "cuda"
     fused = runtime.fused_kernels is True or (runtime.fused_kernels == "auto" and on_gpu and covered)
-    pays = runtime.compile == "auto" and on_gpu and not fused and steps >= REGIONAL_PAYS_STEPS
+    pays = runtime.compile == "auto" and on_gpu and not fused and compile_pays
     return "regional" if pays else "off", fused
 
 

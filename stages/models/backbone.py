@@ -93,7 +93,7 @@ class Backbone(Protocol):
         """
 
     def enable_gradient_checkpointing(self) -> None:
-        """Recompute the denoiser's activations in the backward pass from now on."""
+        """Recompute the activations of the denoiser and the text encoders in the backward pass from now on."""
 
 
 def open_backbone(

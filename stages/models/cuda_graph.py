@@ -1,6 +1,7 @@
 """Capture a function of tensors as a CUDA graph, and replay it."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 import torch
 
@@ -9,16 +10,27 @@ from stages.models.device import is_out_of_memory
 Tensors = tuple[torch.Tensor, ...]
 
 
+@dataclass
+class GraphMemory:
+    """The memory pool of graphs that run one after the other, and the stream on which they are captured.
+
+    A stream keeps workspaces of the libraries, so every further one would take memory.
+    """
+
+    pool: tuple[int, int] | None = None
+    stream: torch.cuda.Stream | None = None
+
+
 class GraphedFunction:
     """A function of tensors that is launched as one CUDA graph for every combination of input shapes.
 
-    The graphs share one memory pool: they run one after the other, and outputs are copied before the next one starts.
+    The graphs share one memory pool, also with other functions that have the same `memory`: they run one after the
+    other, and outputs are copied before the next one starts.
     """
 
-    def __init__(self, function: Callable[..., Tensors]) -> None:
-        self._function = function
+    def __init__(self, function: Callable[..., Tensors], memory: GraphMemory | None = None) -> None:
+        self._function, self._memory = function, memory or GraphMemory()
         self._graphs: dict[tuple, tuple[torch.cuda.CUDAGraph, Tensors, Tensors]] = {}
-        self._pool = None
 
     def __call__(self, *inputs: torch.Tensor) -> Tensors:
         key = tuple((tuple(tensor.shape), torch.is_grad_enabled()) for tensor in inputs)
@@ -31,23 +43,23 @@ class GraphedFunction:
         return tuple(output.clone() for output in outputs)
 
     def reset(self) -> None:
-        """Delete the graphs and release their memory."""
+        """Delete the graphs and release their memory, which other functions must release, too."""
         self._graphs.clear()
-        self._pool = None
+        self._memory.pool = None
 
     def _capture(self, inputs: Tensors) -> tuple[torch.cuda.CUDAGraph, Tensors, Tensors]:
-        static_inputs = tuple(tensor.clone() for tensor in inputs)
-        # Two eager calls on a side stream: libraries choose kernels and allocate workspaces, which a capture must not.
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
+        memory, static_inputs = self._memory, tuple(tensor.clone() for tensor in inputs)
+        memory.stream = memory.stream or torch.cuda.Stream()
+        # Two eager calls: libraries choose kernels and allocate workspaces, which a capture must not.
+        memory.stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(memory.stream):
             for _ in range(2):
                 self._function(*static_inputs)
-        torch.cuda.current_stream().wait_stream(side)
+        torch.cuda.current_stream().wait_stream(memory.stream)
         torch.cuda.empty_cache()
         graph = torch.cuda.CUDAGraph()
-        self._pool = self._pool or torch.cuda.graph_pool_handle()
-        with torch.cuda.graph(graph, pool=self._pool):
+        memory.pool = memory.pool or torch.cuda.graph_pool_handle()
+        with torch.cuda.graph(graph, pool=memory.pool, stream=memory.stream):
             outputs = self._function(*static_inputs)
         return graph, static_inputs, outputs
 

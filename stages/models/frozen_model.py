@@ -10,6 +10,7 @@ import torch
 from diffusers import AutoencoderKL, ModelMixin
 from torch.utils.checkpoint import checkpoint
 from transformers import CLIPTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from stages import UserError
 from stages.models.embedding import Tables
@@ -46,7 +47,8 @@ class FrozenModel:
     def to_device(self, prepare: Callable[[torch.nn.Module], None], offload: bool | str) -> None:
         for module in (self.denoiser, *self.text_encoders):
             prepare(module)
-            move(module, self.device, False if is_sharded(module) else offload)
+            if not is_sharded(module):
+                move(module, self.device, offload)
 
     def _check_initializer(self) -> None:
         token, first = self._concept.initializer_token, self._encoders[0]
@@ -87,7 +89,7 @@ class FrozenModel:
         return torch.cat([to_ids(encoder.tokenizer, [""]) for encoder in self._encoders], dim=1)
 
     def encode(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        return self._codec.encode(images, [self.denoiser, *self.text_encoders])
+        return self._codec.encode(images, [m for m in (self.denoiser, *self.text_encoders) if not is_sharded(m)])
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         return self._codec.decode(latents)
@@ -96,9 +98,14 @@ class FrozenModel:
         self._codec.release(for_good=for_good)
 
     def enable_gradient_checkpointing(self) -> None:
-        # The denoiser draws no random numbers, and the state of a random generator cannot be read during a capture.
-        self.denoiser.enable_gradient_checkpointing(partial(checkpoint, use_reentrant=False, preserve_rng_state=False))
+        # No layer draws random numbers, and the state of a random generator cannot be read during a capture.
+        recompute = partial(checkpoint, use_reentrant=False, preserve_rng_state=False)
+        self.denoiser.enable_gradient_checkpointing(recompute)
         self.denoiser.train()
+        for encoder in self.text_encoders:
+            for layer in encoder.modules():
+                if isinstance(layer, GradientCheckpointingLayer):  # whose own switch would turn on dropout, too
+                    layer.forward = partial(recompute, layer.forward)
 
     def _denoise(self, *inputs: torch.Tensor, **options: object) -> torch.Tensor:
         """Call the denoiser, and return its prediction (B c h w), float32."""

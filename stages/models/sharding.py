@@ -32,7 +32,8 @@ def sharding_plugin(model: Model, runtime: Runtime) -> FullyShardedDataParallelP
         raise UserError("`model.storage_dtype` and FSDP exclude each other; set it to null, or leave `--use_fsdp` out.")
     if runtime.offload is True:
         raise UserError("`runtime.offload: true` and FSDP exclude each other; add `--fsdp_offload_params true`.")
-    return FullyShardedDataParallelPlugin()
+    # Every process loads the weights; some versions of transformers would load them only in the first one.
+    return FullyShardedDataParallelPlugin(cpu_ram_efficient_loading=False)
 
 
 def shard(model: nn.Module, device: torch.device, plugin: FullyShardedDataParallelPlugin | None) -> None:
@@ -46,7 +47,7 @@ def shard(model: nn.Module, device: torch.device, plugin: FullyShardedDataParall
     model.to(memory_format=torch.contiguous_format)  # FSDP shards no other format, such as channels-last
     mesh = init_device_mesh(device.type, (torch.distributed.get_world_size(),))
     tables = [module for module in model.modules() if isinstance(module, ExtendedEmbedding)]
-    ignored = {parameter for table in tables for parameter in table.parameters()}
+    ignored = {parameter for table in tables for parameter in table.to(device).parameters()}
     options = {"mesh": mesh, "offload_policy": plugin.cpu_offload, "ignored_params": ignored}
     for module in reversed(list(model.modules())):  # inner blocks before those around them
         if type(module).__name__ in model._no_split_modules:

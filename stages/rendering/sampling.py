@@ -68,8 +68,7 @@ class ImageSampler:
             if is_offloaded(denoiser):
                 self._predict = self._call_denoiser  # no CUDA graph with weights that are copied from host memory
             accelerate_vae(self._pipeline.vae.to(self._device), self._runtime)
-            calls = sum(job.setting.steps for job in self._inputs.jobs())
-            self._denoiser, _, self._warnings = accelerate_denoiser(denoiser, self._runtime, calls)
+            self._denoiser, _, self._warnings = accelerate_denoiser(denoiser, self._runtime)
         return self._prompts.warnings + self._warnings
 
     @torch.no_grad()

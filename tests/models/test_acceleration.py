@@ -7,31 +7,31 @@ import pytest
 import torch
 
 from stages.common.runtime import Runtime
-from stages.models.acceleration import REGIONAL_PAYS_STEPS, apply_kernels, choose_kernels
+from stages.models.acceleration import apply_kernels, choose_kernels
 from stages.models.stable_diffusion import StableDiffusion
 from tests.inversion.tiny_training import open_tiny
 from tests.tiny import tiny_sd3, tiny_sdxl
 
-CPU, CUDA, MANY = torch.device("cpu"), torch.device("cuda"), REGIONAL_PAYS_STEPS
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
 
 @pytest.mark.parametrize(
-    ("runtime", "device", "steps", "expected"),
+    ("runtime", "device", "compile_pays", "expected"),
     [
-        ({}, CUDA, MANY, ("off", True)),
-        ({}, CPU, MANY, ("off", False)),
-        ({"fused_kernels": False}, CUDA, 2000, ("off", False)),
-        ({"fused_kernels": False}, CUDA, MANY, ("regional", False)),
-        ({"fused_kernels": False, "compile": "off"}, CUDA, MANY, ("off", False)),
-        ({"compile": "full"}, CUDA, 1, ("full", False)),
-        ({"compile": "regional", "fused_kernels": True}, CUDA, 1, ("regional", False)),
+        ({}, CUDA, True, ("off", True)),
+        ({}, CPU, True, ("off", False)),
+        ({"fused_kernels": False}, CUDA, False, ("off", False)),
+        ({"fused_kernels": False}, CUDA, True, ("regional", False)),
+        ({"fused_kernels": False, "compile": "off"}, CUDA, True, ("off", False)),
+        ({"compile": "full"}, CUDA, False, ("full", False)),
+        ({"compile": "regional", "fused_kernels": True}, CUDA, False, ("regional", False)),
     ],
     ids=str,
 )
 def test_fused_kernels_and_compilation_exclude_each_other(
-    runtime: dict, device: torch.device, steps: int, expected: tuple[str, bool]
+    runtime: dict, device: torch.device, compile_pays: bool, expected: tuple[str, bool]
 ):
-    assert choose_kernels(Runtime(**runtime), device, steps, covered=True) == expected
+    assert choose_kernels(Runtime(**runtime), device, covered=True, compile_pays=compile_pays) == expected
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_kernels_of_the_other_families(build: Callable[[Path], Path], reason: st
     (warning,) = apply_kernels(backbone, Runtime(fused_kernels=True), 100)
     assert warning == f"`runtime.fused_kernels` cannot run here ({reason}); PyTorch's kernels are used"
     assert apply_kernels(backbone, Runtime(), 100) == []
-    assert choose_kernels(Runtime(), CUDA, MANY, covered=False) == ("regional", False)
+    assert choose_kernels(Runtime(), CUDA, covered=False, compile_pays=True) == ("regional", False)
     blocks = {"BasicTransformerBlock", "JointTransformerBlock"}
     assert apply_kernels(backbone, Runtime(compile="regional"), 100) == []
     compiled = [m for m in backbone.denoiser.modules() if m._compiled_call_impl is not None]

@@ -3,17 +3,20 @@
 import json
 import pickle
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
+from torch.autograd.graph import saved_tensors_hooks
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from stages import UserError
 from stages.models.params import Concept
 from stages.models.stable_diffusion import StableDiffusion
 from tests.inversion.tiny_training import CONCEPT, open_tiny
+from tests.tiny import tiny_model, tiny_sd3, tiny_sdxl
 
 
 def test_embeddings_words_and_initializer(folder: Path, backbone: StableDiffusion):
@@ -68,17 +71,23 @@ def test_latents_and_predictions_equal_those_of_diffusers(folder: Path, backbone
         torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
 
 
-def test_gradient_checkpointing_gives_the_same_gradient(folder: Path):
-    gradients = []
+@pytest.mark.parametrize("build", [tiny_model, tiny_sdxl, tiny_sd3])
+def test_gradient_checkpointing_gives_the_same_gradient(build: Callable[[Path], Path], tmp_path: Path):
+    gradients, kept = [], []
+    build(tmp_path / "model")
     for recompute in (False, True):
-        backbone = open_tiny(folder)
+        backbone = open_tiny(tmp_path / "model")
         if recompute:
             backbone.enable_gradient_checkpointing()
-        vectors = backbone.initializer_vectors().requires_grad_()
-        prompt = backbone.encode_prompt(backbone.tokenize(["a <critter>"]), vectors)
-        predicted = backbone.predict(torch.ones(1, 4, 8, 8), torch.tensor([500]), prompt, torch.zeros(1, 6))
+        vectors, ids = backbone.initializer_vectors().requires_grad_(), backbone.tokenize(["a <critter>"])
+        latents = torch.ones(1, backbone.denoiser.config.in_channels, 8, 8)
+        with saved_tensors_hooks(lambda tensor: kept[-1].append(tensor) or tensor, lambda tensor: tensor):
+            kept.append([])
+            prompt = backbone.encode_prompt(ids, vectors)
+        predicted = backbone.predict(latents, torch.tensor([500]), prompt, torch.zeros(1, 6))
         gradients += torch.autograd.grad(predicted.square().sum(), vectors)
     assert torch.equal(*gradients)
+    assert 2 * len(kept[1]) < len(kept[0])  # in the text encoders
 
 
 def test_released_vae_decodes_again_unless_it_is_deleted(backbone: StableDiffusion):
