@@ -123,7 +123,7 @@ def measure(args: argparse.Namespace) -> str:
     model = Model(base=str(args.model), t5=args.t5, storage_dtype=args.storage_dtype)
     backbone = open_backbone(model, concept, device, DTYPES[args.precision], offload=runtime.offload)
     warnings, times = apply_kernels(backbone, runtime, args.steps), []
-    callbacks = SimpleNamespace(**dict.fromkeys(("save_if_due", "stop_requested", "flush"), lambda *_: False))
+    callbacks = SimpleNamespace(**dict.fromkeys(("save_if_due", "stop_requested", "flush", "end"), lambda *_: False))
     callbacks.log = lambda step, **values: times.append(time.perf_counter()) if "loss" in values else None
     images, accelerator = curated_images(Path(args.folder, "data/curated")), Accelerator(cpu=device.type == "cpu")
     state = train(backbone, concept, recipe, runtime, images, accelerator=accelerator, callbacks=callbacks).state

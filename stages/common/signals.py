@@ -84,6 +84,13 @@ class StopSignal:
         self._handlers = self._handlers or set_handler(self._record)
         return self.received is not None
 
+    def release(self) -> None:
+        """Give signals their usual effect back, also the recorded one."""
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        if self.received is not None:
+            signal.raise_signal(self.received)
+
     def _record(self, number: int, frame: FrameType | None) -> None:
         self.received = number
         _set_second_handlers(self._handlers)

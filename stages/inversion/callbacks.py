@@ -8,6 +8,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from stages.common.files import png_bytes, write_atomic
+from stages.common.signals import StopSignal
 from stages.common.trackers import Trackers
 from stages.inversion.checkpoint import Checkpoints
 from stages.inversion.state import TrainState
@@ -23,7 +24,7 @@ class Callbacks:
     checkpoints: Checkpoints
     trackers: Trackers
     progress: tqdm
-    stop_requested: Callable[[], bool]
+    stop_requested: StopSignal
     is_main: bool
     _pending: list[tuple[int, dict[str, float]]] = field(default_factory=list)
 
@@ -36,6 +37,11 @@ class Callbacks:
         """Save a checkpoint if the interval has passed since the last one."""
         if self.checkpoints.due():
             self.save(state)
+
+    def end(self, state: TrainState) -> None:
+        """Save the state after the last step. From now on a signal ends the process at once."""
+        self.save(state)
+        self.stop_requested.release()
 
     def log(self, step: int, **values: float) -> None:
         """Queue scalars of a step."""

@@ -92,6 +92,7 @@ def train(
         state = search(states, advance, comparison, recipe.search_steps, callbacks)
     state.micro_batch = loss.micro_batch
     advance(state, callbacks=callbacks)
+    callbacks.end(state)
     nearest, tested = [nearest_words(backbone, vectors) for vectors in (state.initial, state.best)], test(state.best)
     return Result(state, backbone.tables, backbone.architecture, relative_loss(tested, test(initializer)), *nearest)
 

@@ -39,6 +39,19 @@ def test_second_sigterm_is_ignored_as_the_end_of_dvc_sends_several():
     assert done.returncode == 0
 
 
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP"])
+@pytest.mark.parametrize("is_recorded", [True, False])
+def test_released_signal_unwinds_the_stack_also_if_it_came_before(name: str, is_recorded: bool):
+    kill = "os.kill(os.getpid(), signal.{name})"
+    release = "stop.release()"
+    lines = [PROGRAM.partition("assert not")[0], "from stages.common.signals import unwinding", "with unwinding():"]
+    lines += [f"    {line}" for line in ("stop()", *([kill, release] if is_recorded else [release, kill]))]
+    done = run("\n".join([*lines, "    print('still here')"]), name)
+    assert done.stdout == ""
+    assert f"stopped by {name}; run the same command to continue.\n" in done.stderr
+    assert done.returncode == 128 + getattr(signal, name)
+
+
 def test_hangup_stays_ignored_under_nohup():
     code = "import os, signal\nfrom stages.common.signals import unwinding\n"
     code += "with unwinding():\n    os.kill(os.getpid(), signal.SIGHUP)\n    print('still here')"

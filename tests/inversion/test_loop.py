@@ -89,6 +89,17 @@ def test_stopped_and_resumed_equals_uninterrupted(
     assert all(np.array_equal(previews[step], image) for step, image in uninterrupted[1].previews.items())
 
 
+def test_run_stopped_after_its_last_step_takes_no_more_steps(
+    folder: Path, curated: Path, uninterrupted: tuple[Result, RecordingCallbacks]
+):
+    (ended,), callbacks = uninterrupted[1].ended, RecordingCallbacks()
+    result = run(open_tiny(folder), curated, resumed=ended, callbacks=callbacks, **INTERVALS)
+    assert_same(result.state, uninterrupted[0].state)
+    assert result.test == uninterrupted[0].test
+    assert not callbacks.saved
+    assert not callbacks.logged
+
+
 def test_micro_batch_changes_rounding_only(
     folder: Path, curated: Path, uninterrupted: tuple[Result, RecordingCallbacks]
 ):

@@ -52,11 +52,15 @@ class RecordingCallbacks:
     logged: list[tuple[int, dict[str, float]]] = field(default_factory=list)
     previews: dict[int, np.ndarray] = field(default_factory=dict)
     saved: list[TrainState] = field(default_factory=list)
+    ended: list[TrainState] = field(default_factory=list)
 
     def save(self, state: TrainState) -> None:
         self.saved.append(copy.deepcopy(state))
 
     save_if_due = save
+
+    def end(self, state: TrainState) -> None:
+        self.ended.append(copy.deepcopy(state))
 
     def log(self, step: int, **values: float) -> None:
         self.logged.append((step, values))
