@@ -55,8 +55,9 @@ def main() -> str:
     )
     scores = score(images, clip, dino)
     chosen = embeddings[scores.best_tradeoff()] if params.evaluate.choose == "tradeoff" else None
-    write_json(METRICS, scores.metrics() | ({"chosen": chosen} if chosen else {}))
-    publish(params.runtime.trackers, Path(".scratch"), RENDERS, metrics=scores.metrics())
+    metrics = scores.metrics() | ({"chosen": chosen} if chosen else {})
+    write_json(METRICS, metrics)
+    publish(params.runtime.trackers, Path(".scratch"), RENDERS, metrics=metrics)
     write_atomic(ESTIMATES, scores.table().to_csv(index=False, lineterminator="\n"))
     write_atomic(SCORES, scores.renders.to_csv(index=False, lineterminator="\n"))
     return f"{summary(scores, learned, len(images.gallery), chosen)}; {METRICS}, {ESTIMATES}"

@@ -36,7 +36,12 @@ def _record(folder: Path, out: Path) -> Path:
 
 
 def publish(
-    names: list[str], folder: Path, out: Path, *, metrics: dict[str, float] | None = None, grid: Path | None = None
+    names: list[str],
+    folder: Path,
+    out: Path,
+    *,
+    metrics: dict[str, float | str] | None = None,
+    grid: Path | None = None,
 ) -> TrackedRun | None:
     """Add metrics and the grid to the run that `out` belongs to, and return it; None if it was not tracked."""
     record = _record(folder, out)
@@ -56,7 +61,8 @@ def publish(
 
         with SummaryWriter(tensorboard_folder(folder, run.id) / PROJECT) as writer:
             for name, value in (metrics or {}).items():
-                writer.add_scalar(f"metrics/{name}", value, run.step)
+                add = writer.add_text if isinstance(value, str) else writer.add_scalar
+                add(f"metrics/{name}", value, run.step)
             if grid:
                 writer.add_image("grid", np.asarray(Image.open(grid)), run.step, dataformats="HWC")
     return run

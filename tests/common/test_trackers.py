@@ -150,10 +150,12 @@ def test_results_of_later_stages_join_the_run_of_their_embedding(name: str, tmp_
     assert publish([name], Path(), grid, grid=grid) is None, "of another run"
     run = publish([name], Path(), embedding, grid=grid)
     run.remember(Path(), grid)
-    publish([name], Path(), grid, metrics={"image_similarity_word": 0.9})
+    publish([name], Path(), grid, metrics={"image_similarity_word": 0.9, "chosen": "step-000120.safetensors"})
     if name == "tensorboard":
         events = read_events()
         assert events.Scalars("metrics/image_similarity_word")[0].value == pytest.approx(0.9)
+        (chosen,) = events.Tensors("metrics/chosen/text_summary")[0].tensor_proto.string_val
+        assert chosen == b"step-000120.safetensors"
         assert (events.Scalars("loss")[0].step, events.Images("grid")[0].step) == (3, 3)
     else:
         wandb.teardown()
@@ -162,6 +164,7 @@ def test_results_of_later_stages_join_the_run_of_their_embedding(name: str, tmp_
         assert [(row["_step"], row["grid._type"]) for row in rows if "loss" not in row] == [(3, "image-file")]
         summary = values(item for run in runs for row in run["summary"] for item in row.update)
         assert (len(runs), summary["image_similarity_word"]) == (3, 0.9)
+        assert summary["chosen"] == "step-000120.safetensors"
 
 
 def test_wandb_mode_is_left_to_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
