@@ -65,8 +65,7 @@ def train(
     sampler, initializer = Sampler(*training, backbone.schedule, recipe), backbone.initializer_vectors()
     fixed = partial(fixed_batch, schedule=backbone.schedule, seed=recipe.seed)
     validation, test = (fixed(*held_out, stream, strata=recipe.validation_timesteps) for stream in HELD_OUT)
-    micro_batch = resumed.micro_batch if resumed else runtime.micro_batch
-    loss = DiffusionLoss(backbone, recipe.batch_size, micro_batch, graph=_can_capture(backbone))
+    loss = DiffusionLoss(backbone, recipe.batch_size, (resumed or runtime).micro_batch, graph=_can_capture(backbone))
     samples = sampler.draw(0, share(recipe.batch_size, accelerator))
     loss.fit_micro_batch(initializer, samples, validation, runtime.gradient_checkpointing, accelerator)
     validation, test = (FixedLoss(loss, batch, accelerator) for batch in (validation, test))
