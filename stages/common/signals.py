@@ -85,7 +85,7 @@ class StopSignal:
         return self.received is not None
 
     def release(self) -> None:
-        """Give signals their usual effect back, also the recorded one."""
+        """Restore the handlers from before the first call, and raise a recorded signal again."""
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
         if self.received is not None:

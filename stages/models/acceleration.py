@@ -59,7 +59,7 @@ def accelerate_denoiser(
 
         auto = functions.deterministic if runtime.deterministic else functions.sdpa
         function = {"auto": auto, "sdpa": functions.sdpa, "xformers": functions.xformers}[attention]
-        # On the CPU: the GPU never holds a weight twice, nor gaps between those that remain.
+        # On the CPU, so that the GPU never holds a weight twice and its memory is not fragmented.
         denoiser = denoiser.cpu()
         if device.type == "cuda":
             torch.cuda.empty_cache()

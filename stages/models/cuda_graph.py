@@ -43,7 +43,7 @@ class GraphedFunction:
         return tuple(output.clone() for output in outputs)
 
     def reset(self) -> None:
-        """Delete the graphs and release their memory, which other functions must release, too."""
+        """Delete the graphs and release their memory; functions that share it must be reset together."""
         self._graphs.clear()
         self._memory.pool = None
 

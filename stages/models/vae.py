@@ -41,7 +41,7 @@ class LatentCodec:
                 "lower `curate.resolution` or raise `runtime.memory_gib`."
             ) from None
         finally:
-            torch.cuda.empty_cache()  # or the weights come to lie in what the VAE leaves, and cut it into pieces
+            torch.cuda.empty_cache()  # otherwise the weights fragment what the VAE has freed
             for module in others:
                 module.to(self._device)
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from stages.common.runtime import Runtime
+from stages.models import acceleration
 from stages.models.acceleration import apply_kernels, choose_kernels
 from stages.models.stable_diffusion import StableDiffusion
 from tests.inversion.tiny_training import open_tiny
@@ -50,6 +51,19 @@ def test_kernels_that_cannot_run_give_a_warning(backbone: StableDiffusion, runti
     assert warning.startswith(start)
     assert warning.endswith(end)
     assert [type(module) for module in backbone.denoiser.modules()] == before
+
+
+@pytest.mark.parametrize(("build", "steps"), [(tiny_sdxl, 11_000), (tiny_sd3, 310)])
+def test_training_compiles_from_the_steps_on_that_pay_for_it(
+    build: Callable[[Path], Path], steps: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    pays, backbone = [], open_tiny(build(tmp_path / "model"))
+    monkeypatch.setattr(
+        acceleration, "choose_kernels", lambda *_, compile_pays, **__: pays.append(compile_pays) or ("off", 0)
+    )
+    for count in (steps - 1, steps):
+        apply_kernels(backbone, Runtime(), count)
+    assert pays == [False, True]
 
 
 @pytest.mark.parametrize(
