@@ -59,11 +59,7 @@ def accelerate_denoiser(
 
         auto = functions.deterministic if runtime.deterministic else functions.sdpa
         function = {"auto": auto, "sdpa": functions.sdpa, "xformers": functions.xformers}[attention]
-        # On the CPU, so that the GPU never holds a weight twice and its memory is not fragmented.
-        denoiser = denoiser.cpu()
-        if device.type == "cuda":
-            torch.cuda.empty_cache()
-        denoiser = fuse_unet(denoiser, function).to(device)
+        denoiser = fuse_unet(denoiser, function)
     elif attention == "xformers":
         denoiser.enable_xformers_memory_efficient_attention()
     _compile(denoiser, compile_mode)

@@ -10,7 +10,7 @@ from stages.models.components import T5_LENGTH, load_components
 from stages.models.frozen_model import FrozenModel
 from stages.models.params import Concept, Model
 from stages.models.schedule import FlowSchedule
-from stages.models.text_encoder import to_ids
+from stages.models.text_encoder import FixedTextEncoder
 
 
 class StableDiffusion3(FrozenModel):
@@ -28,10 +28,9 @@ class StableDiffusion3(FrozenModel):
         if model.t5 == "train":
             encoders["t5xxl"] = (parts.tokenizer_3, parts.text_encoder_3)
         super().__init__(concept, device, dtype, vae=parts.vae, denoiser=parts.transformer, encoders=encoders)
-        self._width, self._frozen_tokenizer = parts.transformer.config.joint_attention_dim, None
+        self._width, self._fixed_t5 = parts.transformer.config.joint_attention_dim, None
         if model.t5 == "frozen":
-            self._frozen_tokenizer = parts.tokenizer_3
-            self.text_encoders.append(parts.text_encoder_3)
+            self._fixed_t5 = FixedTextEncoder(parts.tokenizer_3, parts.text_encoder_3, device)
         self.schedule, self.scheduler = FlowSchedule.of(parts.scheduler), parts.scheduler
 
     @property
@@ -44,14 +43,14 @@ class StableDiffusion3(FrozenModel):
     def tokenize(self, captions: list[str]) -> torch.Tensor:
         placeholder, initializer = self._concept.placeholder_token, self._concept.initializer_token
         texts = [caption.replace(placeholder, initializer) for caption in captions]
-        return self._with_frozen_ids(super().tokenize(captions), texts)
+        return self._with_t5_rows(super().tokenize(captions), texts)
 
     def empty_prompt(self) -> torch.Tensor:
-        return self._with_frozen_ids(super().empty_prompt(), [""])
+        return self._with_t5_rows(super().empty_prompt(), [""])
 
-    def _with_frozen_ids(self, ids: torch.Tensor, texts: list[str]) -> torch.Tensor:
-        """Append the ids of a frozen T5 (B L), if there is one."""
-        return torch.cat([ids, to_ids(self._frozen_tokenizer, texts)], dim=1) if self._frozen_tokenizer else ids
+    def _with_t5_rows(self, ids: torch.Tensor, texts: list[str]) -> torch.Tensor:
+        """Append the row of each text in the outputs of a frozen T5, if there is one."""
+        return torch.cat([ids, self._fixed_t5.encode(texts)], dim=1) if self._fixed_t5 else ids
 
     def encode_prompt(self, ids: torch.Tensor, vectors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the prompt embeddings (B L 4096), CLIP's before T5's, and the pooled prompt of both CLIPs (B 2048)."""
@@ -61,8 +60,8 @@ class StableDiffusion3(FrozenModel):
         if t5:
             ((encoder, part, rows),) = t5
             prompt = encoder(part, rows).last_hidden_state
-        elif self._frozen_tokenizer:
-            prompt = self.text_encoders[-1](ids[:, -T5_LENGTH:]).last_hidden_state
+        elif self._fixed_t5:
+            prompt = self._fixed_t5(ids[:, -1])
         else:
             prompt = clip.new_zeros(len(ids), T5_LENGTH, self._width)
         clip = F.pad(clip, (0, prompt.shape[-1] - clip.shape[-1]))

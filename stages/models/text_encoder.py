@@ -1,4 +1,4 @@
-"""A frozen text encoder, CLIP or T5, to which the placeholder token is new.
+"""Frozen text encoders, CLIP or T5: one to which the placeholder token is new, and one that never sees it.
 
 Legend: B batch, L tokens of a prompt, V vectors of the embedding, N tokens of the vocabulary, D width.
 """
@@ -13,6 +13,7 @@ from transformers.utils import ModelOutput
 from stages import UserError
 from stages.models.embedding import ExtendedEmbedding, placeholder_tokens
 from stages.models.params import Concept
+from stages.models.weight_storage import move
 
 
 class TextEncoder:
@@ -88,6 +89,36 @@ class TextEncoder:
     def __call__(self, ids: torch.Tensor, vectors: torch.Tensor, **options: bool) -> ModelOutput:
         """Encode ids (B L), with `vectors` (V D) as the placeholder token's embedding."""
         return functional_call(self.model, {self._new_rows: vectors}, kwargs={"input_ids": ids, **options})
+
+
+class FixedTextEncoder:
+    """A text encoder that never sees the placeholder token, so that every text is encoded once.
+
+    The encoder is on the device only meanwhile: a training step holds its outputs and no weights.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, device: torch.device) -> None:
+        self._tokenizer, self._model, self._device = tokenizer, model, device
+        self._rows: dict[str, int] = {}
+        # The outputs for all texts (N L D), and before them those for fewer texts, which a CUDA graph may still read.
+        self._outputs: list[torch.Tensor] = []
+
+    @torch.no_grad()
+    def encode(self, texts: list[str]) -> torch.Tensor:
+        """Encode the texts that are new, and return the row of each text (B 1)."""
+        if new := [text for text in dict.fromkeys(texts) if text not in self._rows]:
+            move(self._model, self._device, "auto")
+            ids = to_ids(self._tokenizer, new).to(self._device)
+            # One at a time, so that an output does not depend on the other texts.
+            outputs = [self._model(row[None]).last_hidden_state for row in ids]
+            self._model.cpu()
+            self._outputs.append(torch.cat([*self._outputs[-1:], *outputs]))
+            self._rows |= {text: row for row, text in enumerate(new, len(self._rows))}
+        return torch.tensor([[self._rows[text]] for text in texts])
+
+    def __call__(self, rows: torch.Tensor) -> torch.Tensor:
+        """Return the outputs (B L D) in rows (B) that `encode` returned."""
+        return self._outputs[-1].index_select(0, rows)
 
 
 def to_ids(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> torch.Tensor:

@@ -26,8 +26,11 @@ def linear_1x1(layer: nn.Conv2d | nn.Linear, x: torch.Tensor) -> torch.Tensor:
 
 
 def concat_weights(*layers: nn.Linear) -> torch.Tensor:
-    """Return the weights of linear layers with the same input as one weight, so that one matrix product applies all."""
-    return torch.cat([layer.weight.detach() for layer in layers])
+    """Return the weights of linear layers with the same input as one, so that one matrix product applies them all.
+
+    It is on the CPU until the layers are gone, so that the device never holds a weight twice.
+    """
+    return torch.cat([layer.weight.detach().cpu() for layer in layers])
 
 
 class ConcatLinear(torch.autograd.Function):

@@ -47,11 +47,12 @@ def check(device: torch.device) -> None:
 
 
 def fuse_unet(unet: UNet2DConditionModel, attention: AttentionFunction) -> nn.Module:
-    """Replace the modules of a UNet in place, and return the module to call.
+    """Replace the modules of a UNet in place, and return the module to call, on the same device.
 
     Modules that the kernels do not cover stay as they are. Transformers are replaced all or none, because one matrix
     product computes the cross-attention keys and values of all of them.
     """
+    device = unet.device
     for parent, name, resnet in find_modules(unet, ResnetBlock2D):
         if is_standard_resnet(resnet):
             setattr(parent, name, FusedResnetBlock(resnet))
@@ -61,7 +62,7 @@ def fuse_unet(unet: UNet2DConditionModel, attention: AttentionFunction) -> nn.Mo
     for i, block in enumerate(unet.up_blocks):
         if isinstance(block, CrossAttnUpBlock2D | UpBlock2D) and all(_takes_skip(resnet) for resnet in block.resnets):
             unet.up_blocks[i] = FusedUpBlock(block)
-    return unet if cross_kv is None else FusedUNet(unet, cross_kv)
+    return (unet if cross_kv is None else FusedUNet(unet, cross_kv)).to(device)
 
 
 def _fuse_transformers(unet: UNet2DConditionModel, attention: AttentionFunction) -> CrossAttentionKV | None:
