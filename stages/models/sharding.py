@@ -1,4 +1,4 @@
-"""Shard the frozen denoiser and T5 over the processes of a run, by PyTorch's FSDP2 (`fully_shard`).
+"""Shard the frozen denoiser and a trained T5 over the processes of a run, by PyTorch's FSDP2 (`fully_shard`).
 
 A process keeps its part of every weight, gathers the weights of one block at a time for a call or a gradient, and
 computes its own samples. accelerate's config asks for it; its own wrapping is for models that are trained.

@@ -94,7 +94,7 @@ class TextEncoder:
 class FixedTextEncoder:
     """A text encoder that never sees the placeholder token, so that every text is encoded once.
 
-    The encoder is on the device only meanwhile: a training step holds its outputs and no weights.
+    The model is on the device only while it encodes. A training step holds its outputs and no weights.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, device: torch.device) -> None:
