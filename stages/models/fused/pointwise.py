@@ -6,6 +6,7 @@ Legend: T tokens, D width, N batch, C channels, H W size of the feature map.
 import torch
 import triton
 import triton.language as tl
+from torch.nn import functional as F
 
 BLOCK = 1024
 LAST = torch.channels_last
@@ -33,24 +34,48 @@ def _geglu_backward(x, dy, dx, width, BLOCK: tl.constexpr):
     tl.store(dx + 2 * token * width + width + lane, grad * value * (cdf + gate * pdf), keep)
 
 
+def _geglu(x: torch.Tensor) -> torch.Tensor:
+    width = x.shape[-1] // 2
+    y = x.new_empty((*x.shape[:-1], width))
+    _geglu_forward[x.numel() // (2 * width), triton.cdiv(width, BLOCK)](x, y, width, BLOCK)
+    return y
+
+
+def _geglu_grad(x: torch.Tensor, dy: torch.Tensor) -> torch.Tensor:
+    dy, dx, width = dy.contiguous(), torch.empty_like(x), x.shape[-1] // 2
+    _geglu_backward[x.numel() // (2 * width), triton.cdiv(width, BLOCK)](x, dy, dx, width, BLOCK)
+    return dx
+
+
 class GEGLU(torch.autograd.Function):
     """Multiply the first half of x (... T 2D) by the GELU of its second half (Shazeer 2020)."""
 
     @staticmethod
     def forward(ctx, x):
         x = x.contiguous()
-        width = x.shape[-1] // 2
-        y = x.new_empty((*x.shape[:-1], width))
-        _geglu_forward[x.numel() // (2 * width), triton.cdiv(width, BLOCK)](x, y, width, BLOCK)
         ctx.save_for_backward(x)
-        return y
+        return _geglu(x)
 
     @staticmethod
     def backward(ctx, dy):
-        (x,) = ctx.saved_tensors
-        dy, dx, width = dy.contiguous(), torch.empty_like(x), x.shape[-1] // 2
-        _geglu_backward[x.numel() // (2 * width), triton.cdiv(width, BLOCK)](x, dy, dx, width, BLOCK)
-        return dx
+        return _geglu_grad(*ctx.saved_tensors, dy)
+
+
+class LinearGEGLU(torch.autograd.Function):
+    """Apply a frozen linear layer, weight (2D E), to x (... T E), and GEGLU to its output.
+
+    The backward pass computes the layer's output again, so that autograd keeps x in its place.
+    """
+
+    @staticmethod
+    def forward(ctx, x, weight, bias):
+        ctx.save_for_backward(x, weight, bias)
+        return _geglu(F.linear(x, weight, bias))
+
+    @staticmethod
+    def backward(ctx, dy):
+        x, weight, bias = ctx.saved_tensors
+        return _geglu_grad(F.linear(x, weight, bias), dy) @ weight, None, None
 
 
 @triton.jit

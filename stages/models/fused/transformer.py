@@ -15,6 +15,10 @@ from stages.models.fused.frozen_layers import concat_weights, linear_1x1
 from stages.models.fused.group_norm import FusedGroupNorm
 from stages.models.fused.layer_norm import FusedAddLayerNorm
 
+# Numbers per sample. At 1024 px SDXL's 640-wide blocks have more, and a step takes 0.34 GiB less a sample and 1 % more
+# time. At 512 px no block of Stable Diffusion 1.5 has more.
+LARGEST_KEPT = 2**24
+
 
 class FusedTransformerBlock(nn.Module):
     """Replace BasicTransformerBlock: self-attention, cross-attention, feed-forward.
@@ -40,7 +44,13 @@ class FusedTransformerBlock(nn.Module):
         kv = cross_kv[self._index].unflatten(-1, (2, self._heads, -1))
         q = self.to_q(y).unflatten(-1, (self._heads, -1))
         x, y = self.add_norm3(x, self.to_out2(self._attention(q, kv).flatten(2)))
-        return x + self.ff_out(pointwise.GEGLU.apply(self.ff_in(y)))
+        return x + self.ff_out(self._geglu(y))
+
+    def _geglu(self, y: torch.Tensor) -> torch.Tensor:
+        """Return the input of the feed-forward's second layer; its largest activations are not kept."""
+        if y.shape[1] * self.ff_in.out_features > LARGEST_KEPT:
+            return pointwise.LinearGEGLU.apply(y, self.ff_in.weight, self.ff_in.bias)
+        return pointwise.GEGLU.apply(self.ff_in(y))
 
 
 class FusedTransformer2D(nn.Module):
