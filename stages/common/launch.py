@@ -1,10 +1,12 @@
 """Run a module as `accelerate launch` does, in a form that signals can end: python -m stages.common.launch ARGUMENTS.
 
-A single process needs no launcher, which would be another process to stop: the module replaces it. Several processes
-get the launcher of PyTorch, which passes signals on.
+A single process needs no launcher, which would be another process to stop: the module runs in this one. CUDA is not
+initialized yet, so that it sees the GPUs of accelerate's config. Several processes get the launcher of PyTorch, which
+passes signals on.
 """
 
 import os
+import runpy
 import sys
 
 os.environ.setdefault("ACCELERATE_LOG_LEVEL", "error")
@@ -17,13 +19,16 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 def main() -> None:
     arguments, *_ = launch._validate_launch_command(launch.launch_command_parser().parse_args())
     several = ("multi_gpu", "tpu", "use_deepspeed", "use_fsdp", "use_megatron_lm")
-    if not any(getattr(arguments, name) for name in several):
-        command, environment = prepare_simple_launcher_cmd_env(arguments)
-        os.execve(command[0], command, environment)
-    try:
-        launch.launch_command(arguments)
-    except SignalException as signal:
-        sys.exit(128 + signal.sigval)
+    if any(getattr(arguments, name) for name in several):
+        try:
+            launch.launch_command(arguments)
+        except SignalException as signal:
+            sys.exit(128 + signal.sigval)
+    else:
+        _, environment = prepare_simple_launcher_cmd_env(arguments)
+        os.environ.update(environment)
+        sys.argv = [arguments.training_script, *arguments.training_script_args]
+        runpy.run_module(arguments.training_script, run_name="__main__", alter_sys=True)
 
 
 if __name__ == "__main__":

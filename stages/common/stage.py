@@ -1,5 +1,6 @@
 """The decorator of every stage's `main()`: prints one line of results, or one line for a user's error."""
 
+import atexit
 import contextlib
 import errno
 import functools
@@ -9,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 from stages import UserError
 from stages.common.locks import lock
@@ -32,7 +34,8 @@ def stage(main: Callable[[], str]) -> Callable[[], None]:
     One process at a time runs a stage in a project. UserError and errors of a full or read-only disk end the process
     with one line and exit code 1, a signal with one line and 128 + its number, without a traceback.
     """
-    name = main.__module__ if main.__module__ != "__main__" else sys.modules["__main__"].__spec__.name
+    is_program = main.__module__ == "__main__"
+    name = sys.modules["__main__"].__spec__.name if is_program else main.__module__
     name = name.rsplit(".", 1)[-1]
 
     @functools.wraps(main)
@@ -48,11 +51,8 @@ def stage(main: Callable[[], str]) -> Callable[[], None]:
         except UserError as error:
             raise SystemExit(f"{name}: {error}") from None
         except SystemExit as stop:
-            # After a signal, end at once: Python's own end takes two seconds if PyTorch and diffusers were imported.
-            if main.__module__ == "__main__" and isinstance(stop.code, int) and stop.code > 128:
-                sys.stdout.flush()
-                sys.stderr.flush()
-                os._exit(stop.code)
+            if is_program and isinstance(stop.code, int) and stop.code > 128:  # a signal
+                _exit(stop.code)
             raise
         except OSError as error:
             if error.errno not in NOT_WRITABLE:
@@ -63,5 +63,15 @@ def stage(main: Callable[[], str]) -> Callable[[], None]:
             ) from None
         if is_main_process:
             print(f"{name}: {summary} ({time.monotonic() - start:.1f} s)", flush=True)
+        if is_program:
+            atexit._run_exitfuncs()
+            _exit(0)
 
     return run
+
+
+def _exit(code: int) -> NoReturn:
+    """End the process without the teardown of Python's modules, which takes two seconds once PyTorch is imported."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
