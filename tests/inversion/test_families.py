@@ -1,5 +1,6 @@
 """Training of Stable Diffusion XL and 3: the same promises as for Stable Diffusion 1.x."""
 
+import copy
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -15,12 +16,12 @@ from stages.inversion.diffusion_loss import DiffusionLoss
 from stages.inversion.loop import PausedError
 from stages.inversion.params import Train
 from stages.inversion.sampler import Sampler
-from stages.models.backbone import Backbone, open_backbone
+from stages.models.backbone import Backbone
 from stages.models.params import Concept, Model
 from stages.models.schedule import FlowSchedule
 from tests.inversion.test_loop import overflow_at
 from tests.inversion.test_sampler import process
-from tests.inversion.tiny_training import CONCEPT, RecordingCallbacks, assert_same, patch_predict, run
+from tests.inversion.tiny_training import CONCEPT, RecordingCallbacks, assert_same, open_once, patch_predict, run
 from tests.tiny import tiny_sd3, tiny_sdxl
 
 NAMES = ("sdxl", "sd3", "sd3 frozen", "sd3 none")
@@ -39,7 +40,8 @@ def open_family(tmp_path_factory: pytest.TempPathFactory) -> Open:
     def open_named(name: str, concept: Concept = SEARCH, **model: str) -> Backbone:
         torch.set_num_threads(1)
         folder, _, t5 = name.partition(" ")
-        return open_backbone(Model(base=str(models[folder]), t5=t5 or "train", **model), concept, "cpu", torch.float32)
+        model = Model(base=str(models[folder]), t5=t5 or "train", **model)
+        return copy.deepcopy(open_once(model, concept, torch.float32))
 
     return open_named
 
@@ -114,7 +116,7 @@ def test_overflow_skips_no_update(name: str, open_family: Open, curated: Path):
 def test_min_snr_is_refused_for_a_flow(open_family: Open, curated: Path):
     with pytest.raises(UserError, match=r"^`train.min_snr_gamma` is for diffusion models.*: set it to null\.$"):
         run(open_family("sd3 none"), curated, concept=SEARCH, min_snr_gamma=5.0)
-    run(open_family("sdxl"), curated, concept=SEARCH, min_snr_gamma=5.0, steps=1)
+    run(open_family("sdxl", CONCEPT), curated, min_snr_gamma=5.0, steps=1)
 
 
 def test_sizes_of_the_index_reach_the_denoiser_of_sdxl(open_family: Open, curated: Path, tmp_path: Path):

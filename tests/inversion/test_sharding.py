@@ -83,6 +83,7 @@ STORED = {"micro_batch": 2, "gradient_checkpointing": False}
 CASES = [("sd3", "no", {}), ("sd3", "fp16", STORED), ("sdxl", "no", STORED)]  # T5 in fp16 has weights of two precisions
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_two_processes_that_share_a_model_learn_the_same(
     case: tuple[str, str, dict], models: dict[str, Path], curated: Path, tmp_path: Path

@@ -98,6 +98,7 @@ def test_damaged_checkpoint_is_replaced_by_the_one_before(uninterrupted: Path, f
     assert outs(project) == outs(uninterrupted)
 
 
+@pytest.mark.slow
 def test_full_disk_is_reported_and_the_run_continues_when_there_is_space(folder: Path, tmp_path: Path):
     """The file size is limited: checkpoints grow with their curves, so one fails some steps after the first."""
     project = make_project(tmp_path / "p", folder, progress_every=0)
@@ -209,11 +210,11 @@ def finish_ranks(project: Path, ranks: list[BaseProcess]) -> tuple[list[int], st
     return [code for code, _ in ended], "".join(output for _, output in ended)
 
 
-@pytest.mark.parametrize("processes", [2, 3])
-def test_several_processes_learn_the_same_embedding(uninterrupted: Path, folder: Path, tmp_path: Path, processes: int):
+def test_several_processes_learn_the_same_embedding(uninterrupted: Path, folder: Path, tmp_path: Path):
+    """Three cannot share a batch of four equally."""
     project = make_project(tmp_path / "p", folder)
-    codes, output = finish_ranks(project, start_ranks(project, processes))
-    assert codes == [0] * processes, output
+    codes, output = finish_ranks(project, start_ranks(project, 3))
+    assert codes == [0] * 3, output
     assert output.count("train: learned: ") == 1
     assert_close(project, uninterrupted)
 

@@ -1,6 +1,7 @@
 """A training in this process: drawn images, the tiny model, and callbacks that record their calls."""
 
 import copy
+import functools
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
@@ -17,7 +18,7 @@ from stages.inversion.dataset import curated_images
 from stages.inversion.params import Train
 from stages.inversion.state import TrainState
 from stages.inversion.train import Result, train
-from stages.models.backbone import open_backbone
+from stages.models.backbone import Backbone, open_backbone
 from stages.models.params import Concept, Model
 from stages.models.stable_diffusion import StableDiffusion
 
@@ -26,9 +27,14 @@ RECIPE = {"steps": 6, "batch_size": 4, "learning_rate": 2e-2, "validation_every"
 
 
 def open_tiny(folder: Path, concept: Concept = CONCEPT, dtype: torch.dtype = torch.float32) -> StableDiffusion:
-    """Open the tiny model on the CPU, with one thread."""
+    """Open the tiny model on the CPU, with one thread. It is loaded once; every call returns a copy."""
     torch.set_num_threads(1)
-    return open_backbone(Model(base=str(folder)), concept, "cpu", dtype)
+    return copy.deepcopy(open_once(Model(base=str(folder)), concept, dtype))
+
+
+@functools.cache
+def open_once(model: Model, concept: Concept, dtype: torch.dtype) -> Backbone:
+    return open_backbone(model, concept, "cpu", dtype)
 
 
 def draw_curated(folder: Path, train: int = 3, holdout: int = 2, side: int = 32) -> Path:

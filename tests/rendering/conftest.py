@@ -1,5 +1,7 @@
 """A tiny model, and a sampler with any embedding and params."""
 
+import copy
+import functools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from PIL import Image
 
 from stages.common.runtime import Runtime
 from stages.models.params import Concept, Model
+from stages.rendering import pipeline
 from stages.rendering.jobs import Job, RenderInputs
 from stages.rendering.params import Render
 from stages.rendering.sampling import ImageSampler
@@ -34,7 +37,16 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def open_sampler(model: Path, tmp_path: Path) -> Callable[..., ImageSampler]:
+def load_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Load a model in the first test that needs it; each pipeline gets a copy."""
+    monkeypatch.setattr(pipeline, "load_components", lambda *options: copy.deepcopy(load_components(*options)))
+
+
+load_components = functools.cache(pipeline.load_components)
+
+
+@pytest.fixture
+def open_sampler(model: Path, tmp_path: Path, load_once: None) -> Callable[..., ImageSampler]:
     def open_with(vectors: np.ndarray = VECTORS, **changed: object) -> ImageSampler:
         embedding = write_embedding(tmp_path / "embedding.safetensors", vectors)
         inputs = RenderInputs(Model(base=str(model)), CONCEPT, Render(**FAST | changed), embedding)
