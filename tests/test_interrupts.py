@@ -8,13 +8,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import psutil
 import pytest
 
 from tests import project
-from tests.outs import write_curated, write_embedding
-from tests.tiny import WIDTH
+from tests.outs import write_curated
 
 STAGES = ("download", "filter", "curate", "train", "render", "evaluate", "report")
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -22,15 +20,14 @@ STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project whose filter, train and render take minutes, and a class of a few images."""
+    """A project whose filter and train take minutes, and a class of a few images."""
     folder = project.create(tmp_path_factory.mktemp("interrupts") / "project")
     for i in range(2000):
         image = (folder / "images" / "Critter" / f"{i % 8}.png").read_bytes()
         (folder / "images" / "Critter" / f"copy{i}.png").write_bytes(image + b"%d" % i)
     project.draw_images(folder / "images" / "Few", 8)
     runtime = {"checkpoint_seconds": 0, "workers": 2}
-    project.change(folder, train={"steps": 10**5}, render={"seeds": list(range(1000))}, runtime=runtime)
-    write_embedding(folder / "data" / "embedding" / "learned_embeds.safetensors", np.ones((1, WIDTH)))
+    project.change(folder, train={"steps": 10**5}, runtime=runtime)
     project.run(folder, "python", "-m", "stages.download")
     write_curated(folder / "data" / "curated")
     return folder
@@ -69,12 +66,8 @@ def running(folder: Path) -> list[psutil.Process]:
 
 
 def working(folder: Path, stage: str) -> psutil.Process | None:
-    """Return the process of a stage once it does its work: filter has workers, train a step, render an image."""
-    pattern = {
-        "train": ".scratch/train/*/step-*[1-9].*",
-        "render": ".scratch/render/*.png",
-        "filter": ".scratch/filter.pid",
-    }
+    """Return the process of a stage once it does its work: filter has workers, train a step."""
+    pattern = {"train": ".scratch/train/*/step-*[1-9].*", "filter": ".scratch/filter.pid"}
     pid = folder / ".scratch" / f"{stage}.pid"
     if pid.is_file() and pid.read_text() and list(folder.glob(pattern[stage])):
         process = psutil.Process(int(pid.read_text()))
@@ -103,7 +96,7 @@ def test_interrupt_during_imports_is_one_line(folder: Path, stage: str):
 
 @pytest.mark.parametrize(
     ("stage", "number"),
-    [*(("filter", number) for number in STOPS), ("train", signal.SIGTERM), ("render", signal.SIGHUP)],
+    [*(("filter", number) for number in STOPS), ("train", signal.SIGTERM)],
     ids=lambda value: getattr(value, "name", value),
 )
 def test_signal_to_the_group_is_one_line_and_leaves_nothing(folder: Path, stage: str, number: signal.Signals):
@@ -125,7 +118,7 @@ def step(folder: Path) -> int:
     return int(max(folder.glob(".scratch/train/*/step-*")).stem.partition("-")[2])
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, *STOPS], ids=lambda number: number.name)
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=lambda number: number.name)
 def test_workers_of_the_filter_end_with_it(folder: Path, number: signal.Signals):
     clear(folder)
     process = start(folder, "python", "-m", "stages.filter")
@@ -179,7 +172,7 @@ def test_filter_without_room_is_one_line_and_leaves_nothing(folder: Path, reques
     assert not list(folder.glob(".scratch/tmp/*"))
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, *STOPS], ids=lambda number: number.name)
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT], ids=lambda number: number.name)
 def test_fork_server_ends_with_the_filter_while_it_imports(folder: Path, number: signal.Signals):
     clear(folder)
     process = start(folder, "python", "-m", "stages.filter")

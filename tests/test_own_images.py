@@ -111,6 +111,7 @@ def test_make_dvc_refuses_an_experiment_that_would_delete_images(downloaded: Pat
     assert "Reproducing experiment" not in printed
 
 
+@pytest.mark.slow
 def test_captions_beside_the_source_images_reach_the_curated_images(tmp_path: Path):
     folder = project.create(tmp_path / "project")
     for i in range(8):

@@ -140,10 +140,9 @@ def test_diffusers_loads_the_file_of_sdxl_in_two_calls(open_family: Callable, mo
     assert draw_with_diffusers(pipeline, {"prompt": text}, 4, guidance_scale=4.0) == image
 
 
-@pytest.mark.parametrize("scheduler", ["ddpm", "euler_a", "dpm++"])
-def test_sdxl_renders_with_other_schedulers(open_family: Callable, models: dict, scheduler: str):
-    (image,) = render(open_family("sdxl", scheduler=scheduler), job("a dragon"))
-    section = Render(**FAST, scheduler=scheduler)
+def test_sdxl_renders_with_another_scheduler(open_family: Callable, models: dict):
+    (image,) = render(open_family("sdxl", scheduler="euler_a"), job("a dragon"))
+    section = Render(**FAST, scheduler="euler_a")
     pipeline = open_pipeline(Model(base=str(models[tiny_sdxl])), section, "cpu")
     noise = sampling.step_noise(job())
     assert image == draw_with_diffusers(pipeline, {"prompt": "a dragon"}, 4, guidance_scale=4.0, generator=noise)

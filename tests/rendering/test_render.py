@@ -35,7 +35,7 @@ def configure(seed: int = 0, **changed: object) -> None:
 
 
 @pytest.fixture(autouse=True)
-def root(tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def root(tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch, load_once: None) -> None:
     """A working directory with all that the stage reads."""
     monkeypatch.chdir(tmp_path)
     shutil.copytree(model, tmp_path / "starter" / "model")

@@ -24,6 +24,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return work, out
 
 
+@pytest.mark.slow
 def test_rehearsal_exports_a_pipeline_that_renders(folders: tuple[Path, Path]):
     pipeline = StableDiffusionPipeline.from_pretrained(folders[1] / "model", torch_dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
@@ -32,6 +33,7 @@ def test_rehearsal_exports_a_pipeline_that_renders(folders: tuple[Path, Path]):
     assert {path.name for path in folders[1].iterdir()} == {"model", "clip", "classifier"}
 
 
+@pytest.mark.slow
 def test_exported_tokenizers_are_the_one_that_was_trained_with(folders: tuple[Path, Path]):
     work, out = folders
     vocabulary = json.loads((work / "tokenizer/vocab.json").read_text())
@@ -40,6 +42,7 @@ def test_exported_tokenizers_are_the_one_that_was_trained_with(folders: tuple[Pa
         assert json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"] == vocabulary
 
 
+@pytest.mark.slow
 def test_decoder_training_leaves_the_encoder_unchanged(folders: tuple[Path, Path]):
     work, out = folders
     before = load_file(work / "vae/diffusion_pytorch_model.safetensors")
