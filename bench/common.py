@@ -8,10 +8,6 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
-import numpy as np
-import torch
-from diffusers import StableDiffusionPipeline
-from PIL import Image
 from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parent.parent
@@ -30,23 +26,13 @@ def parse(doc: str, **defaults: object) -> argparse.Namespace:
 
 def machine() -> str:
     """Return the processor, its usable cores, the GPU, and the versions of the libraries that decide speed."""
+    import torch  # takes seconds, and every process of a benchmark imports this module
+
     lines, cores = Path("/proc/cpuinfo").read_text().splitlines(), len(os.sched_getaffinity(0))
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "diffusers"))
     return f"{[*names, platform.machine()][0]}, {cores} cores, {gpu}; Python {platform.python_version()}, {versions}"
-
-
-def open_pipeline(device: str) -> StableDiffusionPipeline:
-    """Load the built-in model in float32."""
-    pipeline = StableDiffusionPipeline.from_pretrained(STARTER / "model", torch_dtype=torch.float32).to(device)
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
-
-
-def to_tensor(images: list[Image.Image], device: str) -> torch.Tensor:
-    """Convert RGB images of one size to B x 3 x H x W in -1..1."""
-    return torch.from_numpy(np.stack(images)).to(device).permute(0, 3, 1, 2) / 127.5 - 1
 
 
 def make_project(folder: Path, overrides: list[str], device: str = "cpu") -> dict:

@@ -8,10 +8,12 @@ of how often renders show the attributes of their prompts: --prompts in the firs
 import time
 from collections.abc import Iterator
 
+import numpy as np
 import torch
-from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, UniPCMultistepScheduler
+from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, StableDiffusionPipeline, UniPCMultistepScheduler
+from PIL import Image
 
-from bench.common import STARTER, machine, open_pipeline, parse, to_tensor
+from bench.common import STARTER, machine, parse
 from starter import attribute_classifier
 from starter.captions import SCENE_PHRASES, STYLE_PHRASES, article
 from starter.labels import GROUPS, attribute_values
@@ -21,6 +23,18 @@ from starter.world.rendering import ImageSpec, render, sample_spec
 UNSEEN = 10_000_000  # seeds from here on are in no training set
 SAMPLERS = {"ddim": DDIMScheduler, "dpm++": DPMSolverMultistepScheduler, "unipc": UniPCMultistepScheduler}
 PROMPT_GROUPS = ("kind", "body", "wings", "wing_colour", "tail", "scene", "style")
+
+
+def open_pipeline(device: str) -> StableDiffusionPipeline:
+    """Load the built-in model in float32."""
+    pipeline = StableDiffusionPipeline.from_pretrained(STARTER / "model", dtype=torch.float32).to(device)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def to_tensor(images: list[Image.Image], device: str) -> torch.Tensor:
+    """Convert RGB images of one size to B x 3 x H x W in -1..1."""
+    return torch.from_numpy(np.stack(images)).to(device).permute(0, 3, 1, 2) / 127.5 - 1
 
 
 def unseen_images(count: int, device: str, batch: int = 25) -> Iterator[torch.Tensor]:

@@ -23,7 +23,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from bench.common import STARTER, machine, make_project, open_pipeline, parse, run, to_tensor
+from bench.common import STARTER, machine, make_project, parse, run
+from bench.starter import open_pipeline, to_tensor
 from stages.common.read_outs import read_image
 from stages.inversion.dataset import curated_images
 from stages.scoring.encoders import Clip
