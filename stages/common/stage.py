@@ -32,7 +32,8 @@ def stage(main: Callable[[], str]) -> Callable[[], None]:
     """Wrap `main`, which returns a sentence on its results: print it with the time that it took.
 
     One process at a time runs a stage in a project. UserError and errors of a full or read-only disk end the process
-    with one line and exit code 1, a signal with one line and 128 + its number, without a traceback.
+    with one line and exit code 1, a signal with one line and 128 + its number, without a traceback. The process of a
+    module that runs as a program ends here: exit handlers run, and callers of `main` get no control back.
     """
     is_program = main.__module__ == "__main__"
     name = sys.modules["__main__"].__spec__.name if is_program else main.__module__
