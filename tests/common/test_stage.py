@@ -85,3 +85,24 @@ def test_signal_unwinds_and_skips_the_clean_up_of_python(tmp_path: Path):
     assert done.returncode == 128 + signal.SIGTERM
     assert done.stdout == "unwound\n"
     assert done.stderr == "stopped: stopped by SIGTERM; run the same command to continue.\n"
+
+
+def test_exit_handlers_run_and_the_teardown_of_modules_does_not(tmp_path: Path):
+    (tmp_path / "done.py").write_text(
+        "import atexit\n"
+        "from stages.common.stage import stage\n"
+        "class Module:\n"
+        "    def __del__(self):\n"
+        "        print('torn down')\n"
+        "module = Module()\n"
+        "atexit.register(print, 'exit handler')\n"
+        "@stage\n"
+        "def main():\n"
+        "    return '3 images'\n"
+        "main()\n"
+    )
+    command, environment = [sys.executable, "-m", "done"], os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    summary, *others = done.stdout.splitlines()
+    assert summary.startswith("done: 3 images (")
+    assert others == ["exit handler"]
