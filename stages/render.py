@@ -16,7 +16,7 @@ from stages.common.read_outs import CuratedIndex, read_embedding, read_image, re
 from stages.common.runtime import Runtime
 from stages.common.stage import stage
 from stages.models.device import configure_torch, select_device
-from stages.models.model_files import resolve
+from stages.models.loading import resolve
 from stages.rendering.cache import RenderCache, prune
 from stages.rendering.compare import PipelineSampler, compared_inputs
 from stages.rendering.grid import draw_grid

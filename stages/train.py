@@ -26,7 +26,7 @@ from stages.inversion.train import Result, train
 from stages.models.acceleration import apply_kernels
 from stages.models.backbone import open_backbone
 from stages.models.device import DTYPES, configure_torch, select_device
-from stages.models.model_files import resolve
+from stages.models.loading import resolve
 from stages.models.sharding import shard, sharding_plugin
 
 CURATED, EMBEDDING, SCRATCH = Path("data/curated"), Path("data/embedding"), Path(".scratch")

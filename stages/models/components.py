@@ -19,7 +19,7 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokeniz
 
 from stages import UserError
 from stages.common.pretrained import check_tokenizer, loading
-from stages.models.model_files import family, load_config, load_part
+from stages.models.loading import family, load_config, load_part
 from stages.models.params import Model
 from stages.models.weight_storage import store_in_fp8
 

@@ -13,7 +13,7 @@ from diffusers.utils.logging import disable_progress_bar  # noqa: E402
 from stages import UserError  # noqa: E402
 from stages.common.pretrained import loading  # noqa: E402
 from stages.models.components import load_components  # noqa: E402
-from stages.models.model_files import family, load_config, read_index  # noqa: E402
+from stages.models.loading import family, load_config, read_index  # noqa: E402
 from stages.models.params import Model  # noqa: E402
 from stages.rendering.params import Render  # noqa: E402
 

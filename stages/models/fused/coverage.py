@@ -7,6 +7,8 @@ from diffusers.models.resnet import ResnetBlock2D
 from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from torch import nn
 
+from stages.models.fused.resnet import FusedResnetBlock
+
 
 def find_modules(root: nn.Module, kind: type[nn.Module]) -> list[tuple[nn.Module, str, nn.Module]]:
     """List the modules of a class below `root`, each after its parent and its name there."""
@@ -29,6 +31,11 @@ def is_standard_resnet(block: ResnetBlock2D) -> bool:
         and block.dropout.p == 0
         and block.output_scale_factor == 1
     )
+
+
+def takes_skip(resnet: nn.Module) -> bool:
+    """Return whether FusedUpBlock covers a fused ResNet block: its input is concatenated, so it has a shortcut."""
+    return isinstance(resnet, FusedResnetBlock) and resnet.conv_shortcut is not None
 
 
 def is_standard_transformer(model: Transformer2DModel) -> bool:

@@ -12,7 +12,7 @@ from torch import nn
 
 from stages.models.fused import group_norm
 from stages.models.fused.attention import AttentionFunction, CrossAttentionKV
-from stages.models.fused.coverage import find_modules, is_standard_resnet, is_standard_transformer
+from stages.models.fused.coverage import find_modules, is_standard_resnet, is_standard_transformer, takes_skip
 from stages.models.fused.group_norm import FusedGroupNorm
 from stages.models.fused.resnet import FusedResnetBlock
 from stages.models.fused.transformer import FusedTransformer2D, FusedTransformerBlock
@@ -60,7 +60,7 @@ def fuse_unet(unet: UNet2DConditionModel, attention: AttentionFunction) -> nn.Mo
         unet.conv_norm_out, unet.conv_act = FusedGroupNorm(unet.conv_norm_out, silu=True), nn.Identity()
     cross_kv = _fuse_transformers(unet, attention)
     for i, block in enumerate(unet.up_blocks):
-        if isinstance(block, CrossAttnUpBlock2D | UpBlock2D) and all(_takes_skip(resnet) for resnet in block.resnets):
+        if isinstance(block, CrossAttnUpBlock2D | UpBlock2D) and all(takes_skip(resnet) for resnet in block.resnets):
             unet.up_blocks[i] = FusedUpBlock(block)
     return (unet if cross_kv is None else FusedUNet(unet, cross_kv)).to(device)
 
@@ -77,8 +77,3 @@ def _fuse_transformers(unet: UNet2DConditionModel, attention: AttentionFunction)
         fused = [FusedTransformerBlock(blocks[i], i, attention) for i in range(first, len(blocks))]
         setattr(parent, name, FusedTransformer2D(model, fused))
     return CrossAttentionKV(blocks)
-
-
-def _takes_skip(resnet: nn.Module) -> bool:
-    """Check for a shortcut: a block whose input is concatenated has more channels there than in its output."""
-    return isinstance(resnet, FusedResnetBlock) and resnet.conv_shortcut is not None
