@@ -8,25 +8,32 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 
 from tests import project
-from tests.outs import write_curated
+from tests.outs import write_curated, write_embedding
+from tests.slow import slow
+from tests.tiny import WIDTH
 
+STAGES = ("download", "filter", "curate", "train", "render", "evaluate", "report")
+FEW = ("download", "train", "evaluate")
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+SLOW_STOPS = (slow(signal.SIGINT), slow(signal.SIGHUP))
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project whose filter and train take minutes, and a class of a few images."""
+    """A project whose filter, train and render take minutes, and a class of a few images."""
     folder = project.create(tmp_path_factory.mktemp("interrupts") / "project")
     for i in range(2000):
         image = (folder / "images" / "Critter" / f"{i % 8}.png").read_bytes()
         (folder / "images" / "Critter" / f"copy{i}.png").write_bytes(image + b"%d" % i)
     project.draw_images(folder / "images" / "Few", 8)
     runtime = {"checkpoint_seconds": 0, "workers": 2}
-    project.change(folder, train={"steps": 10**5}, runtime=runtime)
+    project.change(folder, train={"steps": 10**5}, render={"seeds": list(range(1000))}, runtime=runtime)
+    write_embedding(folder / "data" / "embedding" / "learned_embeds.safetensors", np.ones((1, WIDTH)))
     project.run(folder, "python", "-m", "stages.download")
     write_curated(folder / "data" / "curated")
     return folder
@@ -65,8 +72,12 @@ def running(folder: Path) -> list[psutil.Process]:
 
 
 def working(folder: Path, stage: str) -> psutil.Process | None:
-    """Return the process of a stage once it does its work: filter has workers, train a step."""
-    pattern = {"train": ".scratch/train/*/step-*[1-9].*", "filter": ".scratch/filter.pid"}
+    """Return the process of a stage once it does its work: filter has workers, train a step, render an image."""
+    pattern = {
+        "train": ".scratch/train/*/step-*[1-9].*",
+        "render": ".scratch/render/*.png",
+        "filter": ".scratch/filter.pid",
+    }
     pid = folder / ".scratch" / f"{stage}.pid"
     if pid.is_file() and pid.read_text() and list(folder.glob(pattern[stage])):
         process = psutil.Process(int(pid.read_text()))
@@ -84,7 +95,7 @@ def handles_signals(process: subprocess.Popen) -> bool:
     return bool(caught & 1 << signal.SIGTERM - 1)
 
 
-@pytest.mark.parametrize("stage", ["download", "train", "evaluate"])
+@pytest.mark.parametrize("stage", [stage if stage in FEW else slow(stage) for stage in STAGES])
 def test_interrupt_during_imports_is_one_line(folder: Path, stage: str):
     process = start(folder, "python", "-m", f"stages.{stage}")
     wait(lambda: handles_signals(process))
@@ -95,7 +106,7 @@ def test_interrupt_during_imports_is_one_line(folder: Path, stage: str):
 
 @pytest.mark.parametrize(
     ("stage", "number"),
-    [*(("filter", number) for number in STOPS), ("train", signal.SIGTERM)],
+    [*(("filter", number) for number in STOPS), ("train", signal.SIGTERM), slow("render", signal.SIGHUP)],
     ids=lambda value: getattr(value, "name", value),
 )
 def test_signal_to_the_group_is_one_line_and_leaves_nothing(folder: Path, stage: str, number: signal.Signals):
@@ -117,7 +128,7 @@ def step(folder: Path) -> int:
     return int(max(folder.glob(".scratch/train/*/step-*")).stem.partition("-")[2])
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=lambda number: number.name)
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, *SLOW_STOPS], ids=lambda number: number.name)
 def test_workers_of_the_filter_end_with_it(folder: Path, number: signal.Signals):
     clear(folder)
     process = start(folder, "python", "-m", "stages.filter")
@@ -171,7 +182,7 @@ def test_filter_without_room_is_one_line_and_leaves_nothing(folder: Path, reques
     assert not list(folder.glob(".scratch/tmp/*"))
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT], ids=lambda number: number.name)
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, *SLOW_STOPS], ids=lambda number: number.name)
 def test_fork_server_ends_with_the_filter_while_it_imports(folder: Path, number: signal.Signals):
     clear(folder)
     process = start(folder, "python", "-m", "stages.filter")

@@ -40,6 +40,7 @@ ALLOWED = {  # where a word is a term of the field
     "starter/captions.py": {"sketch"},
     "stages/images/quality": {"cells", "cell"},  # of a histogram of oriented gradients
     "tests/images": {"cells"},
+    "tests/slow.py": {"marks"},  # a parameter of pytest.param
 }
 PATTERNS = ("*.md", "*.py", "*.html", "*.yaml", "Makefile")
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests import project
+from tests.slow import slow
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +53,7 @@ def test_images_in_data_raw_survive_before_the_first_run(tmp_path: Path):
     assert len(list((folder / "data" / "raw" / "Critter").iterdir())) == 8
 
 
-@pytest.mark.parametrize("path", [".", "data/raw/Critter"])
+@pytest.mark.parametrize("path", [slow("data/raw"), slow("data"), ".", "data/raw/Critter"])
 def test_source_that_overlaps_data_raw_is_refused(downloaded: Path, path: str):
     project.change(downloaded, dataset={"path": path})
     assert "overlaps data/raw" in project.run(downloaded, "dvc", "repro", "download", ok=False)

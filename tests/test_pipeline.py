@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests import project
+from tests.slow import slow
 
 ALL = ["download", "filter", "curate", "train", "render", "evaluate", "report"]
 
@@ -124,8 +125,10 @@ def test_metrics_plots_and_experiments_have_content(repository: Path):
         ({"filter": {"min_sid_px": 1}}, ("filter.min_sid_px", "min_side_px", "allowed")),
         ({"dataset": {"path": "nowhere"}}, ("dataset.path nowhere", "not there")),
         ({"filter": {"class": "Criter"}}, ("Criter?", "Critter has 8 images", "filter.class")),
+        slow({"curate": {"include": ["8.png"]}}, ("curate.include", "'8.png'", "matches no image")),
+        slow({"curate": {"count": 30}}, ("count", "30", "8")),
     ],
-    ids=["unknown key", "path", "class"],
+    ids=["unknown key", "path", "class", "include", "count"],
 )
 def test_invalid_params_are_one_line(repository: Path, sections: dict, words: tuple[str, ...]):
     before = project.hashes(repository)

@@ -85,7 +85,9 @@ BROKEN: dict[str, Callable[[str, Path], None]] = {
 }
 BROKEN = {name: (lambda file, folder, act=act: act(file=file, folder=folder)) for name, act in BROKEN.items()}
 CASES: dict[str, tuple[str, Callable[[Path], None]]] = {
-    **{f"{part} {seed}": (part, partial(any_field, seed, file)) for part, file in CONFIGS.items() for seed in range(6)},
+    **{
+        f"{part} {seed}": (part, partial(any_field, seed, file)) for part, file in CONFIGS.items() for seed in range(10)
+    },
     **{
         f"{name} {part}": (part, partial(BROKEN[name], CONFIGS[part]))
         for i, name in enumerate(BROKEN)

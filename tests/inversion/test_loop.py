@@ -22,6 +22,7 @@ from tests.inversion.tiny_training import (
     patch_predict,
     run,
 )
+from tests.slow import slow
 from tests.tiny import tiny_model
 
 INTERVALS = {"progress_every": 3, "snapshot_every": 2}
@@ -127,7 +128,7 @@ def overflow_at(calls: set[int]) -> object:
     return lambda predicted, call, with_grad: predicted * torch.inf if with_grad and call in calls else predicted
 
 
-@pytest.mark.parametrize("calls", [{0}, {1, 4}, {3, 4, 5}, {5, 6}], ids=str)
+@pytest.mark.parametrize("calls", [{0}, slow({1, 2}), {3, 4, 5}, {1, 4}, slow({5}), {5, 6}], ids=str)
 def test_overflow_skips_no_update_and_every_checkpoint_resumes(
     folder: Path, curated: Path, calls: set[int], monkeypatch: pytest.MonkeyPatch
 ):

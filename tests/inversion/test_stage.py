@@ -29,6 +29,7 @@ from tests.inversion.stage_process import (
     start,
     wait_for_step,
 )
+from tests.slow import slow
 
 
 @pytest.fixture(scope="module")
@@ -72,13 +73,16 @@ def test_killed_run_ends_with_the_same_bytes(uninterrupted: Path, folder: Path, 
     assert not list((project / ".scratch" / "tmp").iterdir())
 
 
-def test_stop_signal_saves_and_the_same_command_continues(uninterrupted: Path, folder: Path, tmp_path: Path):
+@pytest.mark.parametrize("number", [signal.SIGTERM, slow(signal.SIGINT)], ids=["SIGTERM", "SIGINT"])
+def test_stop_signal_saves_and_the_same_command_continues(
+    uninterrupted: Path, folder: Path, tmp_path: Path, number: int
+):
     project = make_project(tmp_path / "p", folder)
     process = start(project)
     wait_for_step(process, project, 3)
-    os.kill(process.pid, signal.SIGTERM)
+    os.kill(process.pid, number)
     code, output = finish(process, project)
-    assert code == 128 + signal.SIGTERM
+    assert code == 128 + number
     step = int(checkpoints(project)[-1].stem.split("-")[1])
     assert f"train: stopped at step {step}; run the same command to continue" in output
     assert "Traceback" not in output
@@ -207,11 +211,12 @@ def finish_ranks(project: Path, ranks: list[BaseProcess]) -> tuple[list[int], st
     return [code for code, _ in ended], "".join(output for _, output in ended)
 
 
-def test_several_processes_learn_the_same_embedding(uninterrupted: Path, folder: Path, tmp_path: Path):
+@pytest.mark.parametrize("processes", [slow(2), 3])
+def test_several_processes_learn_the_same_embedding(uninterrupted: Path, folder: Path, tmp_path: Path, processes: int):
     """Three cannot share a batch of four equally."""
     project = make_project(tmp_path / "p", folder)
-    codes, output = finish_ranks(project, start_ranks(project, 3))
-    assert codes == [0] * 3, output
+    codes, output = finish_ranks(project, start_ranks(project, processes))
+    assert codes == [0] * processes, output
     assert output.count("train: learned: ") == 1
     assert_close(project, uninterrupted)
 

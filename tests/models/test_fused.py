@@ -188,6 +188,17 @@ def assert_unets_close(fused: torch.nn.Module, plain: torch.nn.Module, pooled: t
     assert_close(*outputs, inputs, randn(2, 4, 4, 4), grad_tolerance=1e-4)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("linear", [True, False])
+def test_unet_output_is_unchanged(linear: bool):
+    plain = tiny_unet(use_linear_projection=linear)
+    fused = fuse_unet(copy.deepcopy(plain), attention.deterministic)
+    classes = [type(module) for module in fused.modules()]
+    assert [classes.count(kind) for kind in (FusedResnetBlock, FusedUpBlock, FusedTransformer2D)] == [8, 2, 4]
+    assert classes.count(FusedTransformerBlock) == 4
+    assert_unets_close(fused, plain)
+
+
 def test_unet_of_sdxl_is_unchanged(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(transformer, "LARGEST_KEPT", 0)  # as for images of 1024 px
     embeddings = {"addition_embed_type": "text_time", "addition_time_embed_dim": 4}

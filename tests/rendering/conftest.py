@@ -38,7 +38,10 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def load_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Load a model in the first test that needs it; each pipeline gets a copy."""
+    """Load a model in the first test that needs it; each pipeline gets a copy.
+
+    Weights that a copy aligns otherwise in memory may round otherwise than those that diffusers loads.
+    """
     monkeypatch.setattr(pipeline, "load_components", lambda *options: copy.deepcopy(load_components(*options)))
 
 

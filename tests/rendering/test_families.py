@@ -28,6 +28,7 @@ from tests.closure import ROOT
 from tests.outs import write_embedding, write_tables
 from tests.rendering.conftest import FAST, render
 from tests.rendering.test_sampling import difference, job
+from tests.slow import slow
 from tests.tiny import LENGTH, WIDTH, WIDTH_G, WIDTH_T5, tiny_sd3, tiny_sdxl
 
 CONCEPT = Concept(placeholder_token="<critter>", initializer_token="dragon")
@@ -50,7 +51,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[Callable, Path]:
 
 
 @pytest.fixture
-def open_family(models: dict[Callable, Path], tmp_path: Path, load_once: None) -> Callable[..., ImageSampler]:
+def open_family(models: dict[Callable, Path], tmp_path: Path) -> Callable[..., ImageSampler]:
     def open_with(
         name: str, vectors: int = 2, storage_dtype: str | None = None, offload: bool = False, **changed: object
     ) -> ImageSampler:
@@ -75,12 +76,11 @@ def draw_with_diffusers(pipeline: DiffusionPipeline, prompts: dict[str, str], ch
     return pipeline(**prompts, latents=latents, num_inference_steps=3, **options).images[0]
 
 
-@pytest.mark.parametrize("options", [(1.0, ""), (4.0, "red")], ids=str)
+@pytest.mark.parametrize("options", [(1.0, ""), slow((1.0, "red")), slow((4.0, "")), (4.0, "red")], ids=str)
 @pytest.mark.parametrize("name", FAMILIES)
 def test_render_equals_the_pipeline_of_diffusers_with_the_saved_file(
-    open_family: Callable, models: dict, monkeypatch: pytest.MonkeyPatch, name: str, options: tuple[float, str]
+    open_family: Callable, models: dict, name: str, options: tuple[float, str]
 ):
-    monkeypatch.undo()  # of load_once: rounding depends on the alignment of the weights, which a copy changes
     (build, t5, _, channels), (guidance_scale, negative_prompt) = FAMILIES[name], options
     sampler, text = open_family(name, negative_prompt=negative_prompt), "a <critter> at night"
     parts = {"text_encoder_3": None, "tokenizer_3": None} if t5 == "none" else {}
@@ -140,9 +140,10 @@ def test_diffusers_loads_the_file_of_sdxl_in_two_calls(open_family: Callable, mo
     assert draw_with_diffusers(pipeline, {"prompt": text}, 4, guidance_scale=4.0) == image
 
 
-def test_sdxl_renders_with_another_scheduler(open_family: Callable, models: dict):
-    (image,) = render(open_family("sdxl", scheduler="euler_a"), job("a dragon"))
-    section = Render(**FAST, scheduler="euler_a")
+@pytest.mark.parametrize("scheduler", [slow("ddpm"), "euler_a", slow("dpm++")])
+def test_sdxl_renders_with_other_schedulers(open_family: Callable, models: dict, scheduler: str):
+    (image,) = render(open_family("sdxl", scheduler=scheduler), job("a dragon"))
+    section = Render(**FAST, scheduler=scheduler)
     pipeline = open_pipeline(Model(base=str(models[tiny_sdxl])), section, "cpu")
     noise = sampling.step_noise(job())
     assert image == draw_with_diffusers(pipeline, {"prompt": "a dragon"}, 4, guidance_scale=4.0, generator=noise)
