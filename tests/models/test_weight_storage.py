@@ -1,7 +1,5 @@
 """Weights in 8 bits or in host memory: the gradient is that of the stored ones, and autograd keeps no restored ones."""
 
-import copy
-import functools
 import math
 from collections.abc import Callable
 
@@ -35,16 +33,12 @@ def open_stored(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Backb
     folder = tmp_path_factory.mktemp("storage")
     models = {name: build(folder / name) for name, build in BUILDERS.items()}
 
-    @functools.cache
-    def open_once(model: Model, dtype: torch.dtype, offload: bool | str) -> Backbone:
-        return open_backbone(model, CONCEPT, "cpu", dtype, offload=offload)
-
     def open_named(
         name: str, storage_dtype: str | None = "fp8", dtype: torch.dtype = torch.float32, offload: bool | str = False
     ) -> Backbone:
         torch.set_num_threads(1)
         model = Model(base=str(models[name]), storage_dtype=storage_dtype)
-        return copy.deepcopy(open_once(model, dtype, offload))
+        return open_backbone(model, CONCEPT, "cpu", dtype, offload=offload)
 
     return open_named
 
