@@ -73,7 +73,7 @@ def _render(
 ) -> None:
     """Render jobs into the cache; PNG files are compressed and written while the next batch is rendered."""
     with (
-        ThreadPoolExecutor(min(8, runtime.cores)) as threads,
+        ThreadPoolExecutor(min(16, runtime.cores)) as threads,
         progress("render", len(jobs), "image", is_shown=is_main) as bar,
     ):
         for warning in sampler.prepare(jobs):

@@ -64,7 +64,7 @@ class ImageSampler:
         )
         if self._denoiser is None:
             denoiser = getattr(self._pipeline, self._family.denoiser)
-            move(denoiser.to(memory_format=self._family.memory_format), self._device, self._runtime.offload)
+            move(denoiser, self._device, self._runtime.offload, self._family.memory_format)
             if is_offloaded(denoiser):
                 self._predict = self._call_denoiser  # no CUDA graph with weights that are copied from host memory
             accelerate_vae(self._pipeline.vae.to(self._device), self._runtime)

@@ -168,10 +168,10 @@ class FullDevice(nn.Module):
         self.blocks = nn.ModuleList([nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4)) for _ in range(2)])
         self.last, self.fits_without = nn.Linear(4, 4), fits_without
 
-    def to(self, device: torch.device) -> nn.Module:
-        if not (self.fits_without and is_offloaded(self)):
+    def to(self, device: torch.device | str, **options: object) -> nn.Module:
+        if torch.device(device).type == "meta" and not (self.fits_without and is_offloaded(self)):
             raise torch.OutOfMemoryError
-        return super().to(device)
+        return super().to(device, **options)
 
 
 @pytest.mark.parametrize("offload", ["auto", True])
@@ -186,3 +186,13 @@ def test_blocks_without_room_stay_in_host_memory(offload: str | bool):
 def test_model_that_does_not_fit_is_refused(fits_without: bool, offload: str | bool):
     with pytest.raises(UserError, match=r"^the weights of the model do not fit into memory; set `runtime.offload"):
         move(FullDevice(fits_without=fits_without), torch.device("meta"), offload)
+
+
+@pytest.mark.parametrize("offload", [False, True])
+def test_weights_are_moved_in_the_memory_format_asked_for(offload: bool):
+    model = nn.ModuleList([nn.Sequential(nn.Conv2d(3, 4, 3)) for _ in range(2)]).requires_grad_(False)
+    model = nn.ModuleDict({"blocks": model})
+    move(model, torch.device("cpu"), offload, torch.channels_last)
+    layers = [block[0] for block in model["blocks"]]
+    weights = [layer.stored if offload else layer.weight for layer in layers]
+    assert all(weight.is_contiguous(memory_format=torch.channels_last) for weight in weights)
