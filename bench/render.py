@@ -27,8 +27,8 @@ from stages.common.files import png_bytes
 from stages.common.params import read
 from stages.common.runtime import Runtime
 from stages.models.device import configure_torch
-from stages.models.noise import normal
 from stages.models.params import Concept, Model
+from stages.models.philox import normal
 from stages.rendering.jobs import Job, RenderInputs
 from stages.rendering.load_embedding import load_embedding
 from stages.rendering.params import Render

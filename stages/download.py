@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from stages.common.files import folder_atomic, write_checksums, write_json
+from stages.common.files import folder_atomic, write_json
+from stages.common.hashing import write_checksums
 from stages.common.params import load
 from stages.common.stage import stage
 from stages.common.watch import listing, record
@@ -16,7 +17,7 @@ SCRATCH = Path(".scratch/download")
 
 @stage
 def main() -> str:
-    """Write data/raw and data/raw.json, and data/raw/SHA256SUMS, by which the next run recognizes its own files."""
+    """Run the stage: write data/raw, data/raw.json, and data/raw/SHA256SUMS, by which it knows its own files again."""
     dataset = load("dataset").dataset
     source = Path(dataset.path or "")
     check_paths(RAW, source if dataset.source == "folder" else None)

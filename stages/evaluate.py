@@ -8,14 +8,14 @@ from pydantic import BaseModel, Field
 from stages import UserError
 from stages.common.files import write_atomic, write_json
 from stages.common.params import load
-from stages.common.publish import publish
 from stages.common.read_outs import CuratedIndex, File, RendersIndex, read_image, read_json
 from stages.common.stage import stage
+from stages.common.trackers import publish
 from stages.images.selection.gallery import read_gallery
 from stages.models.device import configure_torch
 from stages.scoring.encoders import open_encoders
 from stages.scoring.score import ImageSets, score
-from stages.scoring.summary import summary
+from stages.scoring.verdict import summary
 
 RAW, CURATED, RENDERS, TRAIN = Path("data/raw"), Path("data/curated"), Path("data/renders"), Path("data/train.json")
 METRICS, ESTIMATES, SCORES = Path("data/metrics.json"), Path("data/estimates.csv"), Path("data/scores.csv")
@@ -35,7 +35,7 @@ class TrainMetrics(BaseModel):
 
 @stage
 def main() -> str:
-    """Write data/metrics.json, data/estimates.csv and data/scores.csv."""
+    """Run the stage: write data/metrics.json, data/estimates.csv and data/scores.csv."""
     params = load("evaluate", "runtime")
     index = read_json(RENDERS / "index.json", "render", RendersIndex)
     renders, embeddings = index["cells"], index.get("embeddings", {})

@@ -11,16 +11,17 @@ from stages import UserError
 from stages.common.files import folder_atomic, png_bytes, write_atomic, write_json
 from stages.common.params import load
 from stages.common.progress import progress
-from stages.common.publish import publish
 from stages.common.read_outs import CuratedIndex, read_embedding, read_image, read_json
 from stages.common.runtime import Runtime
+from stages.common.snapshots import choose_snapshots
 from stages.common.stage import stage
+from stages.common.trackers import publish
 from stages.models.device import configure_torch, select_device
 from stages.models.loading import resolve
 from stages.rendering.cache import RenderCache, prune
-from stages.rendering.compare import PipelineSampler, compared_inputs
+from stages.rendering.compared_models import PipelineSampler, compared_inputs
 from stages.rendering.grid import draw_grid
-from stages.rendering.jobs import Job, RenderInputs, choose_snapshots
+from stages.rendering.jobs import Job, RenderInputs
 from stages.rendering.pipeline import choose_precision
 from stages.rendering.sampling import ImageSampler
 
@@ -30,7 +31,7 @@ RENDERS, GRID, SCRATCH = Path("data/renders"), Path("data/grid.png"), Path(".scr
 
 @stage
 def main() -> str:
-    """Write data/renders and data/grid.png; under `accelerate launch` the processes share the images."""
+    """Run the stage: write data/renders and data/grid.png; processes of `accelerate launch` share the images."""
     params = load("render", "model", "concept", "runtime")
     processes = PartialState(cpu=select_device(params.runtime.device).type != "cuda")
     rank, count = processes.process_index, processes.num_processes
@@ -55,7 +56,7 @@ def main() -> str:
 
 
 def _resolve_inputs(params: SimpleNamespace, class_name: str, device: torch.device) -> RenderInputs:
-    """Return the params of the renders with the models' commits and the precision that they stand for here."""
+    """Return the stage's params with the models' commits and the precision that they stand for here."""
     model = resolve(params.model)
     render = params.render.model_copy(update={"precision": choose_precision(params.render, model, device)})
     compared = compared_inputs(params.render, class_name, device)
@@ -71,7 +72,7 @@ def _resolve_inputs(params: SimpleNamespace, class_name: str, device: torch.devi
 def _render(
     jobs: list[Job], cache: RenderCache, sampler: ImageSampler | PipelineSampler, runtime: Runtime, *, is_main: bool
 ) -> None:
-    """Render jobs into the cache; PNG files are compressed and written while the next batch is rendered."""
+    """Run a sampler on jobs; PNG files are compressed and cached while the next batch is rendered."""
     with (
         ThreadPoolExecutor(min(16, runtime.cores)) as threads,
         progress("render", len(jobs), "image", is_shown=is_main) as bar,

@@ -27,7 +27,7 @@ PAGE = Path("report/index.html")
 
 @stage
 def main() -> str:
-    """Write report/index.html."""
+    """Run the stage: write report/index.html."""
     params = load("dataset", "filter", "curate", "model", "concept", "train", "render", "evaluate", "report")
     sections = {name: section.model_dump(mode="json", by_alias=True) for name, section in vars(params).items()}
     write_atomic(PAGE, render_page(params.report, INPUTS, sections, thumbnail_uri))

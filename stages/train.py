@@ -13,10 +13,9 @@ from stages.common.files import folder_atomic, write_atomic, write_json
 from stages.common.params import load
 from stages.common.progress import progress
 from stages.common.provenance import Provenance, provenance
-from stages.common.publish import TrackedRun
 from stages.common.signals import StopSignal
 from stages.common.stage import stage
-from stages.common.trackers import Trackers, accelerator_options
+from stages.common.trackers import TrackedRun, Trackers, accelerator_options
 from stages.inversion import results
 from stages.inversion.callbacks import Callbacks
 from stages.inversion.checkpoint import Checkpoints
@@ -24,8 +23,8 @@ from stages.inversion.dataset import curated_images
 from stages.inversion.loop import PausedError
 from stages.inversion.train import Result, train
 from stages.models.acceleration import apply_kernels
-from stages.models.backbone import open_backbone
 from stages.models.device import DTYPES, configure_torch, select_device
+from stages.models.families import open_backbone
 from stages.models.loading import resolve
 from stages.models.sharding import shard, sharding_plugin
 

@@ -11,7 +11,7 @@ from diffusers import DiffusionPipeline
 from PIL import Image
 
 from stages.common.read_outs import read_embedding
-from stages.models.noise import normal
+from stages.models.philox import normal
 from stages.rendering.load_embedding import load_embedding
 from tests import project
 from tests.test_pipeline import ALL

@@ -1,4 +1,4 @@
-"""Load params.yaml, validate every section, and report the first error in one sentence."""
+"""Load params.yaml, validate every section, and report the first error in one sentence; the base of all sections."""
 
 import difflib
 import importlib
@@ -6,8 +6,9 @@ import reprlib
 from collections.abc import Iterable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Annotated
 
-from pydantic import BaseModel, ValidationError
+from pydantic import AfterValidator, BaseModel, Field, ValidationError
 from ruamel.yaml import YAML
 
 from stages import UserError
@@ -66,7 +67,7 @@ def validate(values: dict, path: Path) -> dict[str, BaseModel]:
 
 
 def schema(name: str) -> type[BaseModel]:
-    """Return the pydantic model of a section."""
+    """Return the pydantic model of a section of params.yaml."""
     module, _, attribute = SECTIONS[name].partition(":")
     return getattr(importlib.import_module(module), attribute)
 
@@ -123,7 +124,7 @@ def _keys(model: type[BaseModel], location: tuple) -> list[str]:
 
 
 def _description(model: type[BaseModel], location: tuple) -> str:
-    """Return the description of the field at a location."""
+    """Return the description of the param at a location of a section."""
     fields = {field.alias or name: field for name, field in model.model_fields.items()}
     field = fields.get(str(location[0])) if location else None
     return field.description if field and field.description else ""
@@ -132,3 +133,20 @@ def _description(model: type[BaseModel], location: tuple) -> str:
 def _suggestion(name: str, allowed: Iterable[str]) -> str:
     matches = difflib.get_close_matches(name, list(allowed), n=1, cutoff=0.5)
     return f" did you mean `{matches[0]}`?" if matches else ""
+
+
+class Section(BaseModel, frozen=True, extra="forbid", strict=True, allow_inf_nan=False):
+    """A section that refuses unknown keys, values of another type (`true` is no number), NaN and infinities."""
+
+
+def _is_name(value: str) -> str:
+    if not value.isprintable():
+        raise ValueError("contains a line break or another character that cannot be printed")
+    if any(len(part.encode()) > 255 for part in value.split("/")):
+        raise ValueError("is longer than the 255 bytes that file systems allow in a name")
+    return value
+
+
+# A path, name or word, in one line; and a text of any kind, such as a prompt.
+Line = Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(_is_name)]
+Text = Annotated[str, Field(max_length=10_000)]

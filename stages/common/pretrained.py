@@ -29,7 +29,7 @@ def check_folder(source: str, key: str) -> None:
 
 
 def load_model(kind: type, source: str, **options: Any) -> Any:
-    """Return `kind.from_pretrained(source)` in eval mode. Raises ValueError if a weight is missing or not finite.
+    """Return `kind.from_pretrained(source)` in eval mode; raise ValueError if a weight is missing or not finite.
 
     The libraries initialize a missing weight at random and only log a warning.
     """
@@ -52,7 +52,7 @@ def load_model(kind: type, source: str, **options: Any) -> Any:
 
 
 def check_config(value: object, key: str = "the config", largest: float = MAX_NUMBER) -> None:
-    """Raise ValueError for numbers that no model has, and for settings that need other libraries or kernels."""
+    """Raise ValueError for numbers that no pretrained model has, and for settings that need other libraries."""
     if isinstance(value, dict):
         for name, item in value.items():
             is_attention = "attn_implementation" in name and item not in (None, "eager", "sdpa")
@@ -66,8 +66,8 @@ def check_config(value: object, key: str = "the config", largest: float = MAX_NU
         raise ValueError(f"{key} is {value:.3g}")
 
 
-def check_tokenizer(tokenizer: Any, table: torch.nn.Embedding) -> None:
-    """Raise ValueError if a tokenizer does not know letters, or has tokens beyond the rows of a `table`."""
+def check_vocabulary(tokenizer: Any, table: torch.nn.Embedding) -> None:
+    """Raise ValueError if a pretrained tokenizer knows no letters, or has tokens beyond the rows of a `table`."""
     tokenizer.encode("\u2603")  # raises an error if symbols without a token are not allowed for
     ids = tokenizer.encode("a photo of a cat", add_special_tokens=False)
     if not ids or tokenizer.unk_token_id in ids:
@@ -96,7 +96,7 @@ def loading(source: str, key: str, part: str = "") -> Iterator[None]:
 
 
 def _check_files(folder: Path) -> None:
-    """Raise ValueError for what is no file, such as a pipe, and for shards that are not in the folder."""
+    """Raise ValueError if a pretrained model's folder has what is no file, such as a pipe, or lacks shards."""
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         if path.suffix in READ and not path.is_file():
             raise ValueError(f"{path.name} is no file")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from stages.common.files import fingerprint
+from stages.common.hashing import fingerprint
 
 LIBRARIES = ("torch", "diffusers", "transformers")
 

@@ -90,7 +90,7 @@ def read_csv(path: Path, stage: str, columns: dict[str, type]) -> list[dict[str,
 
 
 def read_text(path: Path) -> str:
-    """Return a text that a user wrote, without a byte order mark."""
+    """Read a text that a user wrote and a stage copied, without a byte order mark."""
     try:
         return path.read_text(encoding="utf-8-sig")
     except ValueError as error:
@@ -98,13 +98,13 @@ def read_text(path: Path) -> str:
 
 
 def read_image(path: Path, stage: str) -> Image.Image:
-    """Return an image that `stage` writes, as RGB."""
+    """Read an image that `stage` has written, as RGB."""
     with reading(path, f"-f {stage}"), Image.open(path) as image:
         return image.convert("RGB")
 
 
 def read_embedding(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Return the vectors (V D) in each table of a learned_embeds.safetensors that train writes, and its metadata.
+    """Read a learned_embeds.safetensors that train has written: the vectors (V D) in each table, and its metadata.
 
     The table is `clip`, or the tables are `clip_l`, `clip_g` and, for Stable Diffusion 3 with T5, `t5xxl`.
     """

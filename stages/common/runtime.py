@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat
 
-from stages.common.schema import Section
+from stages.common.params import Section
 
 Auto = Literal["auto"]
 Processes = Annotated[int, Field(gt=0, le=1024)]

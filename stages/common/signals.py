@@ -5,9 +5,7 @@ import ctypes
 import os
 import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator
-from multiprocessing import parent_process
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -45,7 +43,7 @@ def _set_second_handlers(handlers: dict[int, Any]) -> None:
 
 
 def exit_at_once(number: int, frame: FrameType | None) -> NoReturn:
-    """End the process. While modules are imported, an exception would be reported as a failed import."""
+    """End the process after a signal: during imports, an exception would be reported as a failed import."""
     _report(number)
     os._exit(128 + number)
 
@@ -63,11 +61,6 @@ def end_with_starter(number: int) -> None:
         # It may have ended before the call. A process that leads no group of its own is in the group of its starter.
         if os.getpgrp() not in (os.getpid(), os.getpgid(os.getppid())):
             os.kill(os.getpid(), number)
-
-
-def end_with_parent() -> None:
-    """End this worker process when the one that it works for ends, however that ends."""
-    threading.Thread(target=lambda: (parent_process().join(), os._exit(1)), daemon=True).start()
 
 
 class StopSignal:

@@ -7,7 +7,8 @@ data/raw may have files that download did not write, which `dvc exp run` and `dv
 from pathlib import Path
 
 from stages import UserError
-from stages.common.files import fingerprint, unlisted_files, write_atomic
+from stages.common.files import write_atomic
+from stages.common.hashing import fingerprint, unlisted_files
 from stages.common.params import load
 from stages.common.stage import stage
 
@@ -16,13 +17,13 @@ RAW = Path("data/raw")
 
 
 def listing(source: Path) -> str:
-    """Return the path, and a fingerprint of the names, sizes and times of the files there, if there are any."""
+    """Return the watched path, and a fingerprint of the names, sizes and times of the files there, if any."""
     paths = sorted(path for path in [source, *source.rglob("*")] if path.is_file())
     return f"{source}\n{fingerprint([(str(path), path.lstat().st_size, path.lstat().st_mtime_ns) for path in paths])}"
 
 
 def record(listed: str) -> None:
-    """Keep the listing of the source that download has read."""
+    """Keep the listing of the source that download has read, so that later changes are seen."""
     write_atomic(RECORD, listed)
 
 

@@ -1,16 +1,17 @@
 """Apply a function to items in worker processes, and survive workers that die or hang."""
 
 import contextlib
+import os
 import signal
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from stages import UserError
-from stages.common.signals import end_with_parent
 
 SECONDS = 60  # no sound image takes longer
 STARTS = 5
@@ -102,3 +103,8 @@ def _serve(connection: Connection, function: Callable) -> None:
             except Exception as error:  # a bug, which the main process reports
                 result = error
             connection.send(result)
+
+
+def end_with_parent() -> None:
+    """End this worker when the process that it works for ends, however that ends."""
+    threading.Thread(target=lambda: (parent_process().join(), os._exit(1)), daemon=True).start()

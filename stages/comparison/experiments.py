@@ -49,7 +49,7 @@ class Experiment:
     missing: tuple[str, ...] = ()
 
     def describe_missing(self) -> str:
-        """Return which outs cannot be shown, and how to fetch them."""
+        """Return which outs of this experiment cannot be shown, and how to fetch them."""
         return (
             f"{', '.join(self.missing)} of {self.name} cannot be read from DVC's cache; fetch the outs of an "
             f"experiment with `dvc exp pull <git remote> {self.name}`, those of a commit with `dvc pull`."
@@ -112,7 +112,7 @@ def _read_curve(files: DVCFileSystem) -> Curve:
 
 
 def _read_renders(files: DVCFileSystem) -> dict[tuple[str, int], str]:
-    """Return the renders with the learned embedding."""
+    """Return the renders of an experiment with its learned embedding."""
     index = PromptedRenders.model_validate_json(files.read_text(f"{RENDERS}/index.json"))
     return {
         (index.prompts[row.prompt], row.seed): _data_uri(files.read_bytes(f"{RENDERS}/{row.file}"))

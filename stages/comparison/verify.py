@@ -67,7 +67,7 @@ def find_causes(locked: dict[str, dict], rerun: dict[str, dict], clone: Path) ->
 
 
 def _other_versions(clone: Path) -> list[tuple[str, str, str]]:
-    """Return the libraries that are not installed as versions.txt says: name, version there, version here."""
+    """Return the libraries that are not those of versions.txt, so that hashes may differ: name, version there, here."""
     lines = (clone / "versions.txt").read_text(encoding="utf-8").splitlines()
     needed = dict(line.split("==") for line in lines if "==" in line and not line.startswith("#"))
     return [(name, there, here) for name, there in needed.items() if (here := _installed(name)) != there]
@@ -81,7 +81,7 @@ def _installed(name: str) -> str:
 
 
 def _differences_in_header(clone: Path) -> list[str]:
-    """Return which provenance fields of the embedding differ from those of the last commit, if its cache has it."""
+    """Verify the embedding's header: return which fields differ from the last commit's, if its cache has it."""
     try:
         before, after = (
             _header(DVCFileSystem(".", rev="HEAD").read_bytes(EMBEDDING)),
@@ -93,13 +93,13 @@ def _differences_in_header(clone: Path) -> list[str]:
 
 
 def _header(content: bytes) -> dict[str, str]:
-    """Return the metadata in the header of a safetensors file: its length as 8 bytes, then JSON."""
+    """Return the metadata in the header of an embedding file to verify: its length as 8 bytes, then JSON."""
     length = int.from_bytes(content[:8], "little")
     return json.loads(content[8 : 8 + length]).get("__metadata__", {})
 
 
 def _read_lock(text: str) -> dict[str, dict[str, dict[str, str]]]:
-    """Return the params, and the hashes of the deps and outs, of every stage."""
+    """Return the params, and the hashes of the deps and outs, of every stage in a dvc.lock to compare."""
     stages = YAML(typ="safe", pure=True).load(text)["stages"]
     return {
         name: {kind: {file["path"]: file["md5"] for file in values.get(kind, [])} for kind in ("deps", "outs")}

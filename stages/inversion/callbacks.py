@@ -1,6 +1,5 @@
 """The outputs of the training loop: checkpoints, trackers, preview images, progress bar; and its stop requests."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -39,12 +38,12 @@ class Callbacks:
             self.save(state)
 
     def end(self, state: TrainState) -> None:
-        """Save the state after the last step. From now on a signal ends the process at once."""
+        """End the loop's callbacks: save a last checkpoint; from now on a signal ends the process at once."""
         self.save(state)
         self.stop_requested.release()
 
     def log(self, step: int, **values: float) -> None:
-        """Queue scalars of a step."""
+        """Queue scalars of a step until the loop calls `flush`."""
         self._pending.append((step, values))
 
     def flush(self) -> None:
@@ -57,39 +56,7 @@ class Callbacks:
         self._pending.clear()
 
     def preview(self, pixels: np.ndarray, step: int) -> None:
-        """Save and log a preview image (H W 3, uint8)."""
+        """Save the loop's preview image (H W 3, uint8), and send it to the trackers."""
         image = Image.fromarray(pixels)
         write_atomic(self.checkpoints.folder / "progress" / f"step-{step:06d}.png", png_bytes(image))
         self.trackers.image("progress", image, step)
-
-
-@dataclass
-class SearchCallbacks:
-    """The callbacks of a start that may be dropped: its scalars and previews are kept, and nothing is saved."""
-
-    stop_requested: Callable[[], bool]
-    scalars: list[tuple[int, dict[str, float]]] = field(default_factory=list)
-    previews: list[tuple[np.ndarray, int]] = field(default_factory=list)
-
-    def log(self, step: int, **values: float) -> None:
-        """Keep scalars of a step."""
-        self.scalars.append((step, values))
-
-    def save(self, state: TrainState) -> None:
-        """Save nothing: a search that was stopped begins again."""
-
-    save_if_due = save
-
-    def flush(self) -> None:
-        """Send nothing."""
-
-    def preview(self, pixels: np.ndarray, step: int) -> None:
-        """Keep a preview image."""
-        self.previews.append((pixels, step))
-
-    def replay(self, callbacks: Callbacks) -> None:
-        """Hand what was kept to the callbacks of the run."""
-        for step, values in self.scalars:
-            callbacks.log(step, **values)
-        for pixels, step in self.previews:
-            callbacks.preview(pixels, step)

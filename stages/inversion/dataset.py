@@ -49,7 +49,7 @@ class LatentCache:
     sizes: torch.Tensor
 
     def square(self) -> tuple[tuple[int, ...], torch.Tensor]:
-        """Return the shape of the latents (c h w), and the sizes (1 6) of a square image that was not cropped."""
+        """Return the shape of the cached latents (c h w), and the sizes (1 6) of a square image that is not cropped."""
         side = self.sizes[:1, 4:]
         return tuple(self.mean.shape[1:]), torch.cat([side, torch.zeros_like(side), side], dim=1)
 

@@ -59,7 +59,7 @@ class DiffusionLoss:
         checkpointing: bool | str,
         accelerator: Accelerator,
     ) -> None:
-        """Try a step and a validation pass; halve the micro-batch until both fit into the memory of all processes.
+        """Compute the loss and its gradient on trial; halve the micro-batch until both fit into all processes' memory.
 
         Gradient checkpointing `auto` is the last resort. Nothing is tried on a CPU: the OS kills the process there, so
         there is no exception to catch. Nor is with a sharded model, which takes the least memory from the start: a
@@ -91,7 +91,7 @@ class DiffusionLoss:
 
     @property
     def _forward_batch(self) -> int:
-        """Twice the micro-batch takes less memory than a step that keeps its activations for the backward pass."""
+        """Return how many samples' losses are computed at once without a gradient: twice as many take less memory."""
         return self.micro_batch if self._recomputes else 2 * self.micro_batch
 
     def _enable_checkpointing(self) -> None:

@@ -10,8 +10,8 @@ import torch
 from stages.inversion.params import Train
 from stages.inversion.validation import FixedLoss
 from stages.models.backbone import Backbone
-from stages.models.noise import normal
 from stages.models.params import Concept
+from stages.models.philox import normal
 
 NEAREST = 5
 
@@ -47,7 +47,7 @@ def random_start(backbone: Backbone, vectors: int, seed: int, draw: int) -> Star
 
 
 def word_starts(backbone: Backbone, initializer: torch.Tensor, loss: FixedLoss, count: int) -> list[Start]:
-    """Return the `count` words that the gradient at the initializer (V D) favours, by their loss.
+    """Return initial embeddings: the `count` words that the gradient at the initializer (V D) favours, by their loss.
 
     The first-order change of the loss, if all V vectors move to a word, is one matrix product for all words.
     """
@@ -59,7 +59,7 @@ def word_starts(backbone: Backbone, initializer: torch.Tensor, loss: FixedLoss, 
 
 
 def nearest_words(backbone: Backbone, vectors: torch.Tensor) -> str:
-    """Return the words whose embeddings have the largest cosine similarity to the mean of `vectors` (V D).
+    """Return the known words nearest to an initial or learned embedding, by the cosine to the mean of `vectors` (V D).
 
     The model's tables count equally.
     """

@@ -8,11 +8,12 @@ import torch
 from accelerate import Accelerator
 
 from stages.common.distributed import all_reduce, share
-from stages.inversion.callbacks import Callbacks, SearchCallbacks
+from stages.inversion.callbacks import Callbacks
 from stages.inversion.diffusion_loss import DiffusionLoss
 from stages.inversion.optimizer import Optimizer, reduce_scale
 from stages.inversion.params import Train
 from stages.inversion.sampler import Sampler
+from stages.inversion.search import SearchCallbacks
 from stages.inversion.state import TrainState
 from stages.inversion.stopping import should_stop
 from stages.inversion.validation import FixedLoss

@@ -36,7 +36,7 @@ class Optimizer:
         self._rate = learning_rates(recipe)
 
     def project(self, vectors: torch.Tensor) -> torch.Tensor:
-        """Return the nearest vectors (V D) that the geometry allows."""
+        """Project vectors (V D) to the nearest ones that `train.geometry` allows the optimizer."""
         return self._tables.normalize(vectors) * self._radius if self._recipe.geometry == "sphere" else vectors
 
     @torch.no_grad()
@@ -65,7 +65,7 @@ class Optimizer:
         return {"loss": loss, "learning_rate": rate, "vector_norm": state.norms[-1]}
 
     def _cosines(self, vectors: torch.Tensor) -> torch.Tensor:
-        """Return the cosine of each vector and the initializer token in every table, in all its columns (V D)."""
+        """Return the cosines that the optimizer pulls up: of each vector and the initializer token, by table (V D)."""
         products = self._tables.normalize(vectors) * self._direction
         return self._tables.map(lambda part: part.sum(1, keepdim=True).expand_as(part), products)
 

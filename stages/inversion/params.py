@@ -13,7 +13,7 @@ from pydantic import (
     model_validator,
 )
 
-from stages.common.schema import Section, Text
+from stages.common.params import Section, Text
 
 Schedule = Literal[
     "linear", "cosine", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup", "piecewise_constant"

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from stages.common.provenance import Provenance
+from stages.common.snapshots import snapshot_name
 from stages.inversion.embedding_file import dump, model_spec, tensors
 from stages.inversion.optimizer import learning_rates
 from stages.inversion.params import Train
@@ -79,7 +80,7 @@ def embedding_files(sections: SimpleNamespace, result: Result, source: Provenanc
     files = {"learned_embeds.safetensors": dump(tensors(result.tables, state.best, placeholder), metadata)}
     for step, vectors in zip(state.snapshot_steps, state.snapshots, strict=True):
         content = dump(tensors(result.tables, vectors, placeholder), metadata | {"step": step})
-        files[f"snapshots/step-{step:06d}.safetensors"] = content
+        files[f"snapshots/{snapshot_name(step)}"] = content
     return files
 
 

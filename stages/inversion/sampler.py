@@ -9,8 +9,8 @@ import torch
 
 from stages.inversion.dataset import LatentCache
 from stages.inversion.params import Train
-from stages.models.noise import generator, normal
-from stages.models.schedule import Schedule
+from stages.models.noise_schedule import Schedule
+from stages.models.philox import generator, normal
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Batch:
         return [getattr(self, field.name) for field in fields(self)]
 
     def to(self, device: torch.device) -> "Batch":
-        """Copy to `device`; to a GPU from pinned memory, so that the copy does not block the host."""
+        """Copy the batch to `device`; to a GPU from pinned memory, so that the copy does not block the host."""
         if device.type != "cuda":
             return Batch(*(tensor.to(device) for tensor in self.tensors()))
         return Batch(*(tensor.pin_memory().to(device, non_blocking=True) for tensor in self.tensors()))

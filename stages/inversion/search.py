@@ -6,8 +6,11 @@ search equals a run from the start that was chosen.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
-from stages.inversion.callbacks import Callbacks, SearchCallbacks
+import numpy as np
+
+from stages.inversion.callbacks import Callbacks
 from stages.inversion.state import TrainState
 from stages.inversion.validation import FixedLoss
 
@@ -31,3 +34,35 @@ def search(
     kept.replay(callbacks)
     callbacks.save(state)  # so that a run that is stopped from now on does not search again
     return state
+
+
+@dataclass
+class SearchCallbacks:
+    """The callbacks of a start that may be dropped: its scalars and previews are kept, and nothing is saved."""
+
+    stop_requested: Callable[[], bool]
+    scalars: list[tuple[int, dict[str, float]]] = field(default_factory=list)
+    previews: list[tuple[np.ndarray, int]] = field(default_factory=list)
+
+    def log(self, step: int, **values: float) -> None:
+        """Keep the scalars of a step of a start that is compared."""
+        self.scalars.append((step, values))
+
+    def save(self, state: TrainState) -> None:
+        """Save nothing: a search that was stopped begins again."""
+
+    save_if_due = save
+
+    def flush(self) -> None:
+        """Send nothing to the trackers during the search."""
+
+    def preview(self, pixels: np.ndarray, step: int) -> None:
+        """Keep a preview image of a start that is compared."""
+        self.previews.append((pixels, step))
+
+    def replay(self, callbacks: Callbacks) -> None:
+        """Hand what the search kept of the chosen start to the callbacks of the run."""
+        for step, values in self.scalars:
+            callbacks.log(step, **values)
+        for pixels, step in self.previews:
+            callbacks.preview(pixels, step)

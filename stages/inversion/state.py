@@ -59,18 +59,18 @@ class TrainState:
         self.validation.append(losses)
 
     def record_snapshot(self) -> None:
-        """Keep a copy of the embedding at this step."""
+        """Record a copy of the embedding at this step of the state."""
         if self.step not in self.snapshot_steps:
             self.snapshot_steps.append(self.step)
             self.snapshots.append(self.average.clone())
 
     def curve(self) -> list[RelativeLoss]:
-        """Return the validation loss relative to the initializer token at every validation."""
+        """Return the recorded validation losses, relative to the initializer token's."""
         return [relative_loss(row, self.reference) for row in self.validation]
 
 
 def initial_state(recipe: Train, start: str, vectors: torch.Tensor, reference: torch.Tensor) -> TrainState:
-    """Return the state before the first step, with the embedding `vectors` (V D) of the start with that name."""
+    """Return the training state before the first step, from the embedding `vectors` (V D) that `start` names."""
     tensors = [*(vectors.clone() for _ in range(3)), *(torch.zeros_like(vectors) for _ in range(2))]
     scale = LossScale(INITIAL_SCALE if recipe.mixed_precision == "fp16" else 1.0)
     return TrainState(start, *tensors, reference=reference, scale=scale)

@@ -20,11 +20,11 @@ from stages.inversion.search import search
 from stages.inversion.state import TrainState, initial_state
 from stages.inversion.validation import FixedLoss, RelativeLoss, fixed_batch, relative_loss
 from stages.models.backbone import Backbone
+from stages.models.cuda_graph import can_capture
 from stages.models.embedding import Tables
 from stages.models.params import Concept
 from stages.models.preview import preview
 from stages.models.sharding import is_sharded
-from stages.models.weight_storage import is_offloaded
 
 HELD_OUT = ("validation", "test")  # the streams of the batches of held-out images
 SEARCH_TIMESTEPS = 4  # at which the search sees each training image
@@ -55,7 +55,7 @@ def train(
     callbacks: Callbacks,
     resumed: TrainState | None = None,
 ) -> Result:
-    """Learn the embedding of the placeholder token, from the start or from the state `resumed`.
+    """Train the embedding of the placeholder token, from the start or from the state `resumed`, and test it.
 
     The validation batch chooses the best embedding; the test batch has the same images with other noise, and chooses
     nothing.
@@ -65,7 +65,7 @@ def train(
     sampler, initializer = Sampler(*training, backbone.schedule, recipe), backbone.initializer_vectors()
     fixed = partial(fixed_batch, schedule=backbone.schedule, seed=recipe.seed)
     validation, test = (fixed(*held_out, stream, strata=recipe.validation_timesteps) for stream in HELD_OUT)
-    loss = DiffusionLoss(backbone, recipe.batch_size, (resumed or runtime).micro_batch, graph=_can_capture(backbone))
+    loss = DiffusionLoss(backbone, recipe.batch_size, (resumed or runtime).micro_batch, graph=can_capture(backbone))
     samples = sampler.draw(0, share(recipe.batch_size, accelerator))
     loss.fit_micro_batch(initializer, samples, validation, runtime.gradient_checkpointing, accelerator)
     validation, test = (FixedLoss(loss, batch, accelerator) for batch in (validation, test))
@@ -94,12 +94,6 @@ def train(
     callbacks.end(state)
     nearest, tested = [nearest_words(backbone, vectors) for vectors in (state.initial, state.best)], test(state.best)
     return Result(state, backbone.tables, backbone.architecture, relative_loss(tested, test(initializer)), *nearest)
-
-
-def _can_capture(backbone: Backbone) -> bool:
-    """Return whether a step can be a CUDA graph: no weights come from other processes or from host memory."""
-    moving = is_sharded(backbone.denoiser) or any(map(is_offloaded, (backbone.denoiser, *backbone.text_encoders)))
-    return backbone.device.type == "cuda" and not moving
 
 
 def _check_processes(accelerator: Accelerator, recipe: Train, sharded: bool) -> None:

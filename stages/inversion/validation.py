@@ -18,8 +18,8 @@ from stages.common.distributed import all_reduce, share
 from stages.inversion.dataset import LatentCache
 from stages.inversion.diffusion_loss import DiffusionLoss
 from stages.inversion.sampler import Batch
-from stages.models.noise import generator, normal
-from stages.models.schedule import Schedule
+from stages.models.noise_schedule import Schedule
+from stages.models.philox import generator, normal
 
 GRADIENT_SCALE = 2.0**8  # keeps a gradient from underflow in half precision
 
@@ -52,7 +52,7 @@ class FixedLoss:
         return all_reduce(self._accelerator, padded).cpu()
 
     def gradient(self, vectors: torch.Tensor) -> torch.Tensor:
-        """Return the gradient of the loss at `vectors` (V D) times a constant, on the CPU."""
+        """Return the gradient of this fixed loss at `vectors` (V D) times a constant, on the CPU."""
         total = all_reduce(self._accelerator, self._loss.gradient(vectors, GRADIENT_SCALE, self._batch))
         return total[1:].view_as(vectors).cpu()
 
@@ -60,7 +60,7 @@ class FixedLoss:
 def fixed_batch(
     cache: LatentCache, ids: torch.Tensor, stream: str, *, schedule: Schedule, seed: int, strata: int
 ) -> Batch:
-    """Draw K = images x strata samples, the same for the same seed and stream.
+    """Draw the fixed batch of a validation: K = images x strata samples, the same for the same seed and stream.
 
     Sample k has the timestep in the middle of the k-th of K equally likely parts of the schedule, and consecutive
     samples have different images: every image is seen in every region of the schedule.

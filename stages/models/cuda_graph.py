@@ -5,7 +5,9 @@ from dataclasses import dataclass
 
 import torch
 
-from stages.models.device import is_out_of_memory
+from stages.models.backbone import Backbone
+from stages.models.sharding import is_sharded
+from stages.models.weight_storage import is_offloaded
 
 Tensors = tuple[torch.Tensor, ...]
 
@@ -81,3 +83,14 @@ def fits_in_memory(attempt: Callable[[], object], functions: Iterable[Callable])
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     return False
+
+
+def can_capture(backbone: Backbone) -> bool:
+    """Return whether a training step can be a CUDA graph: no weights come from other processes or from host memory."""
+    moving = is_sharded(backbone.denoiser) or any(map(is_offloaded, (backbone.denoiser, *backbone.text_encoders)))
+    return backbone.device.type == "cuda" and not moving
+
+
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Return whether memory ran out; the failed capture of a graph raises another error, with it as the context."""
+    return error is not None and (isinstance(error, torch.OutOfMemoryError) or is_out_of_memory(error.__context__))

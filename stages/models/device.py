@@ -22,7 +22,7 @@ def select_device(device: str, local_rank: int = 0) -> torch.device:
 
 
 def configure_torch(runtime: Runtime, *, processes: int = 1, local_rank: int = 0, tf32: bool = False) -> torch.device:
-    """Set this process's threads, deterministic kernels and memory limit, and return its device.
+    """Configure PyTorch on this process's device: threads, deterministic kernels, memory limit; return the device.
 
     With `threads: auto` the `processes` of this machine share its cores: `accelerate launch` would set one thread each.
     """
@@ -41,8 +41,3 @@ def configure_torch(runtime: Runtime, *, processes: int = 1, local_rank: int = 0
             total = torch.cuda.get_device_properties(device).total_memory
             torch.cuda.set_per_process_memory_fraction(min(1.0, runtime.memory_gib * GIB / total), device)
     return device
-
-
-def is_out_of_memory(error: BaseException | None) -> bool:
-    """Return whether memory ran out; a failed capture raises another error, with the cause as its context."""
-    return error is not None and (isinstance(error, torch.OutOfMemoryError) or is_out_of_memory(error.__context__))

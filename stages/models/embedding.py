@@ -41,7 +41,7 @@ class ExtendedEmbedding(nn.Module):
 
 
 def placeholder_tokens(placeholder: str, vectors: int) -> list[str]:
-    """Return the tokens that diffusers gives to an embedding of several vectors: `<new>`, `<new>_1`, `<new>_2`, ..."""
+    """Return the tokens of an embedding of several vectors, named as by diffusers: `<new>`, `<new>_1`, ..."""
     return [placeholder, *(f"{placeholder}_{i}" for i in range(1, vectors))]
 
 

@@ -3,12 +3,23 @@
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
+from diffusers import (
+    AutoencoderKL,
+    DDPMScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    SD3Transformer2DModel,
+    UNet2DConditionModel,
+)
+from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer, T5EncoderModel, T5Tokenizer
 
 from stages import UserError
 from stages.common.pretrained import check_config, check_folder, load_model, loading
+from stages.models.checks import check_scheduler, check_shapes, check_tokenizer
 from stages.models.params import Model
+from stages.models.weight_storage import store_in_fp8
 
 MAX_TIMESTEPS = 10**5
 KEY = "model.base"  # the param with the model's name
@@ -29,7 +40,7 @@ def resolve(model: Model, key: str = KEY) -> Model:
 
 
 def family(model: Model) -> str:
-    """Return the name of the pipeline class in the model's index."""
+    """Return the name of the pipeline class in the index of a model to load."""
     return read_index(model)["_class_name"]
 
 
@@ -81,3 +92,81 @@ def index_file(model: Model, key: str) -> Path:
             f"{model.base} cannot be downloaded from the Hugging Face hub ({type(error).__name__}); check `{key}` "
             "and its revision, the network, and `hf auth login` if the model is gated."
         ) from None
+
+
+PARTS = {
+    "StableDiffusionPipeline": {
+        "tokenizer": CLIPTokenizer,
+        "scheduler": DDPMScheduler,
+        "text_encoder": CLIPTextModel,
+        "vae": AutoencoderKL,
+        "unet": UNet2DConditionModel,
+    },
+    "StableDiffusionXLPipeline": {
+        "tokenizer": CLIPTokenizer,
+        "tokenizer_2": CLIPTokenizer,
+        "scheduler": DDPMScheduler,
+        "text_encoder": CLIPTextModel,
+        "text_encoder_2": CLIPTextModelWithProjection,
+        "vae": AutoencoderKL,
+        "unet": UNet2DConditionModel,
+    },
+    "StableDiffusion3Pipeline": {
+        "tokenizer": CLIPTokenizer,
+        "tokenizer_2": CLIPTokenizer,
+        "tokenizer_3": T5Tokenizer,
+        "scheduler": FlowMatchEulerDiscreteScheduler,
+        "text_encoder": CLIPTextModelWithProjection,
+        "text_encoder_2": CLIPTextModelWithProjection,
+        "text_encoder_3": T5EncoderModel,
+        "vae": AutoencoderKL,
+        "transformer": SD3Transformer2DModel,
+    },
+}
+
+
+T5 = ("tokenizer_3", "text_encoder_3")
+
+
+def known_family(model: Model) -> str:
+    """Return the name of the model's pipeline class. Raises UserError if it is none that can be trained."""
+    if (name := family(model)) not in PARTS:
+        raise UserError(f"{model.base} is a {name}; this pipeline trains {', '.join(PARTS)}: change `model.base`.")
+    return name
+
+
+def load_components(model: Model, dtype: torch.dtype, vae_dtype: torch.dtype) -> SimpleNamespace:
+    """Return the parts of a base model under the names that diffusers' pipeline class gives them.
+
+    The models are frozen and on the CPU. With `model.t5: none` T5 and its tokenizer are None. Raises UserError for a
+    model of another family, and for a part that cannot be loaded or does not fit the others.
+    """
+    parts = {}
+    for part, kind in PARTS[known_family(model)].items():
+        if part in T5 and model.t5 == "none":
+            parts[part] = None
+        elif part == "scheduler":
+            parts[part] = _load_scheduler(kind, model)
+        elif part.startswith("tokenizer"):
+            parts[part] = load_part(kind, model, part)
+        else:
+            parts[part] = load_part(kind, model, part, vae_dtype if part == "vae" else dtype)
+    components = SimpleNamespace(**parts)
+    for part in [part for part in parts if part.startswith("tokenizer") and parts[part]]:
+        with loading(model.base, "model.base", part):
+            check_tokenizer(components, part)
+    with loading(model.base, "model.base"), torch.no_grad():
+        check_shapes(components)
+    if model.storage_dtype == "fp8":
+        for part in ("unet", "transformer", "text_encoder_3"):
+            if getattr(components, part, None):
+                store_in_fp8(getattr(components, part))
+    return components
+
+
+def _load_scheduler(kind: type, model: Model) -> DDPMScheduler | FlowMatchEulerDiscreteScheduler:
+    config = load_config(kind, model, "scheduler")
+    with loading(model.base, "model.base", "scheduler"):
+        scheduler = kind.from_config(config)
+        check_scheduler(scheduler, str(config.get("_class_name")))
+    return scheduler

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from stages.models.backbone import Backbone
-from stages.models.noise import normal
+from stages.models.philox import normal
 
 STEPS = 20
 GUIDANCE = 5.0

@@ -5,14 +5,14 @@ Legend: B batch, L tokens of a prompt, V vectors of the embedding, D width, c h 
 
 import torch
 
-from stages.models.components import load_components
-from stages.models.frozen_model import FrozenModel
+from stages.models.backbone import Backbone
+from stages.models.loading import load_components
+from stages.models.noise_schedule import NoiseSchedule, ddim
 from stages.models.params import Concept, Model
-from stages.models.schedule import NoiseSchedule, ddim
 
 
-class StableDiffusion(FrozenModel):
-    """The frozen model; `stages.models.backbone.Backbone` documents the methods."""
+class StableDiffusion(Backbone):
+    """The backbone of this family; `stages.models.backbone.Backbone` documents the methods."""
 
     def __init__(self, model: Model, concept: Concept, device: torch.device, dtype: torch.dtype) -> None:
         parts = load_components(model, dtype, vae_dtype=torch.float32)

@@ -6,15 +6,15 @@ Legend: B batch, L tokens of a prompt, V vectors of the embedding, D width, c h 
 import torch
 from torch.nn import functional as F
 
-from stages.models.components import T5_LENGTH, load_components
-from stages.models.frozen_model import FrozenModel
+from stages.models.backbone import Backbone
+from stages.models.loading import load_components
+from stages.models.noise_schedule import FlowSchedule
 from stages.models.params import Concept, Model
-from stages.models.schedule import FlowSchedule
-from stages.models.text_encoder import FixedTextEncoder
+from stages.models.text_encoder import T5_LENGTH, FixedTextEncoder
 
 
-class StableDiffusion3(FrozenModel):
-    """The frozen model; `stages.models.backbone.Backbone` documents the methods.
+class StableDiffusion3(Backbone):
+    """The backbone of this family; `stages.models.backbone.Backbone` documents the methods.
 
     T5 has vectors of its own, or reads the initializer token in place of the placeholder, or is missing (`model.t5`).
     """

@@ -15,6 +15,8 @@ from stages.models.embedding import ExtendedEmbedding, placeholder_tokens
 from stages.models.params import Concept
 from stages.models.weight_storage import move
 
+T5_LENGTH = 256  # tokens of a prompt for T5; the default of StableDiffusion3Pipeline
+
 
 class TextEncoder:
     """A text encoder and its tokenizer, with rows for the vectors of the placeholder token in its table."""
@@ -50,7 +52,7 @@ class TextEncoder:
         return self._embedding.weight.detach().float().cpu()
 
     def mean_embeddings(self, texts: list[str]) -> torch.Tensor:
-        """Return the mean embedding of the tokens of each text (N D); zeros for a text without tokens."""
+        """Return the encoder's mean token embedding of each text (N D); zeros for a text without tokens."""
         ids = self.tokenizer(texts, add_special_tokens=False).input_ids
         starts = torch.tensor([0, *(len(row) for row in ids[:-1])]).cumsum(0)
         return F.embedding_bag(torch.tensor([i for row in ids for i in row]), self.table(), starts, mode="mean")

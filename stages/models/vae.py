@@ -53,7 +53,7 @@ class LatentCodec:
 
     @torch.no_grad()
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        """Decode latents (B c h w) to images (B 3 H W), float32, on the CPU."""
+        """Decode latents (B c h w) by the VAE to images (B 3 H W), float32, on the CPU."""
         latents = latents.float() / self._scale + self._shift
         try:
             pixels = self._vae.to(self._device).decode(latents).sample.cpu()

@@ -63,7 +63,7 @@ class StoredLayer(nn.Module):
         return stored if stored.dtype is self.dtype else stored.to(self.dtype).mul_(self.scale)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Compute the layer's output."""
+        """Compute the layer's output with its stored weight."""
         return _Apply.apply(x.to(self.dtype), self)
 
 

@@ -4,7 +4,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from stages.common.files import fingerprint, png_bytes, write_atomic
+from stages.common.files import png_bytes, write_atomic
+from stages.common.hashing import fingerprint
 from stages.common.provenance import code_and_weights
 from stages.rendering.jobs import ComparedInputs, Job, RenderInputs
 

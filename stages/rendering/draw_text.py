@@ -85,7 +85,7 @@ class Paragraph:
 
 
 def rounded_mask(size: tuple[int, int], radius: float, outline: int = 0) -> Image.Image:
-    """Return a mask with round corners, or of the outline alone with that opacity, antialiased by 4x supersampling."""
+    """Draw a mask with round corners, or of the outline alone with that opacity, antialiased by 4x supersampling."""
     mask, box = Image.new("L", (4 * size[0], 4 * size[1]), 0), [0, 0, 4 * size[0] - 1, 4 * size[1] - 1]
     style = {"outline": outline, "width": 5} if outline else {"fill": 255}
     ImageDraw.Draw(mask).rounded_rectangle(box, 4 * radius, **style)

@@ -47,13 +47,13 @@ class Layout:
         self.page = (self.left + renders + MARGIN, top - ROW_GAP + MARGIN)
 
     def column(self, subject: str, seed: int) -> int:
-        """Return the left edge of the renders of a subject and a seed."""
+        """Return the left edge of the grid's column of a subject and a seed."""
         group, i = self._subjects.index(subject), self._seeds.index(seed)
         return self.left + group * (self.group + GROUP_GAP) + i * (self.image[0] + GAP)
 
 
 def _notes(inputs: RenderInputs) -> dict[str, str]:
-    """Return a note on every subject, from left to right."""
+    """Return a note for the heading of every subject in the grid, from left to right."""
     tokens, others = inputs.tokens(), inputs.render.subjects
     notes = {file.stem: "snapshot" for file in inputs.snapshots}
     notes |= {name: "plain text" if tokens[name] == text else Path(text).name for name, text in others.items()}
@@ -116,7 +116,7 @@ def _draw_header(page: Image.Image, inputs: RenderInputs, layout: Layout) -> Non
 
 
 def _draw_image(page: Image.Image, image: Image.Image, corner: tuple[int, int], box: tuple[int, int]) -> None:
-    """Draw an image, scaled to fit and centered in a box, with round corners and a thin outline."""
+    """Draw an image of the grid, scaled to fit and centered in a box, with round corners and a thin outline."""
     scale = min(box[0] / image.width, box[1] / image.height)
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
     left, top = corner[0] + (box[0] - size[0]) // 2, corner[1] + (box[1] - size[1]) // 2

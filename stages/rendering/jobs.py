@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from stages import UserError
+from stages.common.snapshots import step_of
 from stages.models.params import Concept, Model
 from stages.rendering.params import Compare, Render, Setting
 
@@ -41,7 +41,7 @@ class ComparedInputs:
     class_name: str
 
     def embeddings_in(self, job: Job) -> dict[str, Path]:
-        """Return no embeddings: the model has none of ours."""
+        """Return no embeddings: a job of a compared model has none of ours."""
         return {}
 
     def jobs(self) -> list[Job]:
@@ -72,12 +72,12 @@ class RenderInputs:
         return tokens | {name: f"<{name}>" if _is_file(text) else text for name, text in self.render.subjects.items()}
 
     def titles(self) -> dict[str, str]:
-        """Return the title of every column of the grid."""
+        """Return the title of every subject of the jobs, for the columns of the grid."""
         steps = {file.stem: f"step {step_of(file):,}" for file in self.snapshots}
         return self.tokens() | steps | {other.compare.subject: other.compare.title for other in self.compared}
 
     def embeddings(self) -> dict[str, Path]:
-        """Return the embedding file of every token that the base model does not have."""
+        """Return the embedding file of every token in the jobs that the base model does not have."""
         files = {f"<{name}>": Path(text) for name, text in self.render.subjects.items() if _is_file(text)}
         snapshots = {f"<{file.stem}>": file for file in self.snapshots}
         return {self.concept.placeholder_token: self.embedding} | snapshots | files
@@ -100,26 +100,6 @@ class RenderInputs:
         index = {"subjects": self.titles(), "prompts": self.render.prompts, "cells": rows}
         files = {"word": self.embedding} | {file.stem: file for file in self.snapshots}
         return index | ({"embeddings": {n: f.as_posix() for n, f in files.items()}} if self.snapshots else {})
-
-
-def choose_snapshots(folder: Path, count: int) -> tuple[Path, ...]:
-    """Return `count` snapshots of a folder at equal distances up to the last one, or all if there are fewer.
-
-    Raises UserError if there are none.
-    """
-    files = sorted(folder.glob("step-*.safetensors"), key=step_of)
-    if count and not files:
-        raise UserError(
-            f"{folder} has no snapshots; set `train.snapshot_every` to less than `train.steps`, or `render.snapshots` "
-            "to 0."
-        )
-    count = min(count, len(files))
-    return tuple(files[-(-len(files) * i // count) - 1] for i in range(1, count + 1))
-
-
-def step_of(snapshot: Path) -> int:
-    """Return the step of a snapshot, which is in its file name."""
-    return int(snapshot.stem.rpartition("-")[2])
 
 
 def _jobs(render: Render, prompts: dict[str, str], tokens: dict[str, str]) -> list[Job]:

@@ -30,12 +30,12 @@ class LoadedEmbedding:
     t5_text: str | None
 
     def prompts(self, text: str) -> dict[str, str]:
-        """Return the prompts of a call of StableDiffusion3Pipeline, which does not expand the placeholder itself."""
+        """Return the prompts with this embedding for StableDiffusion3Pipeline, which expands no placeholder itself."""
         expanded = text.replace(self.placeholder, " ".join(self.tokens))
         return {"prompt": expanded, "prompt_3": expanded if self.t5_text is None else self.for_t5(text)}
 
     def for_t5(self, text: str) -> str:
-        """Return what T5 reads of a text."""
+        """Return what T5 reads of a text with the embedding's placeholder."""
         return text if self.t5_text is None else text.replace(self.placeholder, self.t5_text)
 
 
@@ -65,7 +65,7 @@ def load_embedding(pipeline: DiffusionPipeline, file: Path | str, token: str) ->
 
 
 def expand(text: str, tokenizer: object) -> str:
-    """Return a text with all tokens of the vectors of every placeholder in it."""
+    """Expand every placeholder of a loaded embedding in a text to the tokens of all its vectors."""
     return TextualInversionLoaderMixin().maybe_convert_prompt(text, tokenizer)
 
 

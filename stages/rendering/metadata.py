@@ -2,7 +2,7 @@
 
 import json
 
-from stages.common.files import sha256
+from stages.common.hashing import sha256
 from stages.rendering.jobs import ComparedInputs, Job, RenderInputs
 
 # The web UI's names of diffusers' schedulers.

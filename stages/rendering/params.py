@@ -6,7 +6,7 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field, NonNegativeInt, PositiveInt, ValidationInfo, field_validator, model_validator
 
-from stages.common.schema import Line, Section, Text
+from stages.common.params import Line, Section, Text
 
 Steps = Annotated[int, Field(gt=0, le=1000)]
 Guidance = Annotated[float, Field(ge=0, le=1000)]
@@ -45,7 +45,7 @@ class Compare(Section):
 
     @property
     def subject(self) -> str:
-        """Return the title as a part of file names."""
+        """Return `render.compare`'s title as a part of file names."""
         return re.sub(r"[^\w-]+", "-", self.title).strip("-")
 
 

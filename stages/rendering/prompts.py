@@ -10,18 +10,18 @@ import torch
 from stages import UserError
 from stages.models.cuda_graph import Tensors
 from stages.models.weight_storage import move
-from stages.rendering.families import StableDiffusion
+from stages.rendering.adapters import StableDiffusionAdapter
 from stages.rendering.load_embedding import LoadedEmbedding, expand
 
 
 class PromptEncoder:
     """Encodes every prompt once. `warnings` says what was cut off."""
 
-    def __init__(self, family: StableDiffusion, embeddings: list[LoadedEmbedding], *, chunk: bool) -> None:
-        self._family, self._embeddings, self._chunk = family, embeddings, chunk
-        if chunk and family.has_t5:
+    def __init__(self, adapter: StableDiffusionAdapter, embeddings: list[LoadedEmbedding], *, chunk: bool) -> None:
+        self._adapter, self._embeddings, self._chunk = adapter, embeddings, chunk
+        if chunk and adapter.has_t5:
             raise UserError("`render.long_prompts: chunk` does not support Stable Diffusion 3; set it to cut.")
-        self._tokenizer = family.tokenizers()[0]
+        self._tokenizer = adapter.tokenizers()[0]
         self._vectors = {e.placeholder: self._tokenizer.convert_tokens_to_ids([*e.tokens]) for e in embeddings}
         self._room = self._tokenizer.model_max_length - 2  # without the tokens for start and end
         self._windows: dict[str, list[list[int]]] = {}
@@ -36,11 +36,11 @@ class PromptEncoder:
         """Encode prompts on `device`. The text encoders are there only meanwhile, as `runtime.offload` says."""
         texts = [*texts, *([""] if self._chunk else [])]  # an empty prompt fills up those with fewer windows
         if missing := [text for text in dict.fromkeys(texts) if text not in self._windows]:
-            for encoder in self._family.encoders():
+            for encoder in self._adapter.encoders():
                 move(encoder, device, offload)
             for text in missing:
                 self.encode(text)
-            for encoder in self._family.encoders():
+            for encoder in self._adapter.encoders():
                 encoder.cpu()
 
     def encode(self, text: str, windows: int = 1) -> Tensors:
@@ -53,25 +53,25 @@ class PromptEncoder:
     def encode_negative(self, text: str, windows: int = 1) -> Tensors:
         """Return the tensors of a negative prompt; Stable Diffusion XL was trained with zeros for an empty one."""
         encoded = self.encode(text, windows)
-        return encoded if text or not self._family.zeros_for_empty else tuple(map(torch.zeros_like, encoded))
+        return encoded if text or not self._adapter.zeros_for_empty else tuple(map(torch.zeros_like, encoded))
 
     def _encode(self, ids: list[int], t5_text: str) -> Tensors:
         key = tuple(ids), t5_text
         if key not in self._encoded:
-            windows, device = [], self._family.encoders()[0].device
-            for tokenizer in self._family.tokenizers():
+            windows, device = [], self._adapter.encoders()[0].device
+            for tokenizer in self._adapter.tokenizers():
                 padding = [tokenizer.pad_token_id] * (self._room - len(ids))
                 window = [tokenizer.bos_token_id, *ids, tokenizer.eos_token_id, *padding]
                 windows.append(torch.tensor([window], device=device))
-            self._encoded[key] = self._family.encode(windows, t5_text)
+            self._encoded[key] = self._adapter.encode(windows, t5_text)
         return self._encoded[key]
 
     def _t5_text(self, text: str) -> str:
-        if not self._family.has_t5 or self._family.pipeline.tokenizer_3 is None:
+        if not self._adapter.has_t5 or self._adapter.pipeline.tokenizer_3 is None:
             return ""
         for embedding in self._embeddings:
             text = embedding.for_t5(text)
-        return expand(text, self._family.pipeline.tokenizer_3)
+        return expand(text, self._adapter.pipeline.tokenizer_3)
 
     def _split(self, text: str) -> list[list[int]]:
         """Return the ids of each window."""
@@ -86,8 +86,8 @@ class PromptEncoder:
                     )
             if len(ids) > self._room and not self._chunk:
                 cut, advice = self._tokenizer.decode(ids[self._room :]), "`render.long_prompts: chunk` would use it"
-                if self._family.has_t5:
-                    advice = "only T5 reads it" if self._family.pipeline.tokenizer_3 else "only T5 would read it"
+                if self._adapter.has_t5:
+                    advice = "only T5 reads it" if self._adapter.pipeline.tokenizer_3 else "only T5 would read it"
                 self.warnings.append(
                     f"the prompt {text!r} is longer than {self._room} tokens; {cut!r} is cut off ({advice})"
                 )
@@ -95,7 +95,7 @@ class PromptEncoder:
         return self._windows[text]
 
     def _chunks(self, ids: list[int]) -> list[list[int]]:
-        """Split ids into windows; the vectors of a placeholder token stay in one window."""
+        """Split the ids of a long prompt into windows; the vectors of a placeholder token stay in one window."""
         following = {id_ for vectors in self._vectors.values() for id_ in vectors[1:]}
         groups: list[list[int]] = []
         for id_ in ids:

@@ -17,9 +17,9 @@ from stages import UserError
 from stages.common.runtime import Runtime
 from stages.models.acceleration import accelerate_denoiser, accelerate_vae
 from stages.models.cuda_graph import GraphedFunction, Tensors, fits_in_memory
-from stages.models.noise import generator, normal
+from stages.models.philox import generator, normal
 from stages.models.weight_storage import is_offloaded, move
-from stages.rendering.families import FAMILIES
+from stages.rendering.adapters import ADAPTERS
 from stages.rendering.jobs import Job, RenderInputs
 from stages.rendering.load_embedding import load_embedding
 from stages.rendering.metadata import parameters
@@ -37,10 +37,10 @@ class ImageSampler:
     def __init__(self, inputs: RenderInputs, runtime: Runtime, device: torch.device) -> None:
         self._inputs, self._render, self._runtime, self._device = inputs, inputs.render, runtime, device
         pipeline = self._pipeline = open_pipeline(inputs.model, inputs.render, device)
-        self._family = FAMILIES[type(pipeline).__name__](pipeline, image_size(pipeline, inputs.render))
+        self._adapter = ADAPTERS[type(pipeline).__name__](pipeline, image_size(pipeline, inputs.render))
         embeddings = [load_embedding(pipeline, file, token) for token, file in inputs.embeddings().items()]
-        self._prompts = PromptEncoder(self._family, embeddings, chunk=self._render.long_prompts == "chunk")
-        denoiser, (width, height) = getattr(pipeline, self._family.denoiser), self._family.size
+        self._prompts = PromptEncoder(self._adapter, embeddings, chunk=self._render.long_prompts == "chunk")
+        denoiser, (width, height) = getattr(pipeline, self._adapter.denoiser), self._adapter.size
         factor = pipeline.vae_scale_factor
         self._latents, self._dtype = (denoiser.config.in_channels, height // factor, width // factor), denoiser.dtype
         self._denoiser: torch.nn.Module | None = None
@@ -50,12 +50,12 @@ class ImageSampler:
         self._limit = limit if runtime.micro_batch == "auto" else min(limit, runtime.micro_batch)
 
     def parameters(self, job: Job, image: Image.Image) -> str:
-        """Return the text that is saved with the image of a job."""
+        """Return the text that is saved with the image that was sampled for a job."""
         return parameters(self._inputs, job, type(self._pipeline.scheduler).__name__, image.size)
 
     @torch.no_grad()
     def prepare(self, jobs: list[Job]) -> list[str]:
-        """Encode the prompts of jobs; return warnings, one for every prompt that is cut off.
+        """Prepare the sampling of jobs: encode prompts, move the denoiser; return warnings, one for every cut prompt.
 
         The text encoders leave the device before the denoiser and the VAE come.
         """
@@ -63,8 +63,8 @@ class ImageSampler:
             [self._render.negative_prompt, *(job.text for job in jobs)], self._device, self._runtime.offload
         )
         if self._denoiser is None:
-            denoiser = getattr(self._pipeline, self._family.denoiser)
-            move(denoiser, self._device, self._runtime.offload, self._family.memory_format)
+            denoiser = getattr(self._pipeline, self._adapter.denoiser)
+            move(denoiser, self._device, self._runtime.offload, self._adapter.memory_format)
             if is_offloaded(denoiser):
                 self._predict = self._call_denoiser  # no CUDA graph with weights that are copied from host memory
             accelerate_vae(self._pipeline.vae.to(self._device), self._runtime)
@@ -89,7 +89,7 @@ class ImageSampler:
         return max(self._prompts.windows(text) for text in (job.text, self._render.negative_prompt))
 
     def _fit_batch(self, jobs: list[Job], limit: int) -> int:
-        """Return a batch size up to `limit` that fits into memory, found by halving.
+        """Return a sampling batch size up to `limit` that fits into memory, found by halving.
 
         Decoding in tiles is the last resort, because it changes the image where tiles meet.
         """
@@ -107,7 +107,7 @@ class ImageSampler:
         return size
 
     def _fits(self, jobs: list[Job]) -> bool:
-        """Call the denoiser, which captures its graph, and the VAE once. On a CPU no exception could be caught."""
+        """Try a batch: call the denoiser, which captures its graph, and the VAE once. A CPU raises no exception."""
         if self._device.type == "cpu":
             return True
 
@@ -150,10 +150,10 @@ class ImageSampler:
         return latents
 
     def _call_denoiser(self, latents: torch.Tensor, timesteps: torch.Tensor, *prompts: torch.Tensor) -> Tensors:
-        return self._family.predict(self._denoiser, latents, timesteps, *prompts)
+        return self._adapter.predict(self._denoiser, latents, timesteps, *prompts)
 
     def _encoded(self, jobs: list[Job]) -> Tensors:
-        """Return the tensors of prompts, first the embeddings (G x B W x L D); those of the negative prompt lead."""
+        """Return the encoded prompts of a batch, first the embeddings (G x B W x L D); negative prompts lead."""
         windows, negative = self._windows(jobs[0]), []
         if jobs[0].setting.guidance_scale > 1:
             negative = [self._prompts.encode_negative(self._render.negative_prompt, windows)] * len(jobs)
@@ -165,9 +165,9 @@ class ImageSampler:
         return torch.stack([initial_noise(job, self._latents) for job in jobs]).to(self._device, self._dtype)
 
     def _decode(self, latents: torch.Tensor) -> torch.Tensor:
-        """Decode latents (B c h w) to images (B 3 H W) in about [-1, 1], float32."""
-        vae, (width, height) = self._pipeline.vae, self._family.size
-        parts = self._family.unscale(latents.to(vae.dtype)).split(max(1, DECODED_PIXELS // (width * height)))
+        """Decode sampled latents (B c h w) to images (B 3 H W) in about [-1, 1], float32."""
+        vae, (width, height) = self._pipeline.vae, self._adapter.size
+        parts = self._adapter.unscale(latents.to(vae.dtype)).split(max(1, DECODED_PIXELS // (width * height)))
         return torch.cat([vae.decode(part, return_dict=False)[0].float() for part in parts])
 
 
@@ -179,7 +179,7 @@ def image_size(pipeline: DiffusionPipeline, render: Render) -> tuple[int, int]:
 
 
 def balanced(count: int, limit: int) -> int:
-    """Return the size of as few batches as possible of at most `limit`, all nearly equal."""
+    """Return the batch size for `count` samples in as few batches of at most `limit` as possible, all nearly equal."""
     batches = -(-count // limit)
     return -(-count // batches)
 
@@ -195,5 +195,5 @@ def initial_noise(job: Job, shape: tuple[int, ...]) -> torch.Tensor:
 
 
 def step_noise(job: Job) -> torch.Generator:
-    """Return the generator of the noise that some schedulers add between steps; it depends on the seed alone, too."""
+    """Return the generator of the noise that some samplers add between steps; it depends on the seed alone, too."""
     return torch.Generator().manual_seed(int(generator(job.seed, "render", 1, 0).integers(2**63)))

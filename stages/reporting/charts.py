@@ -12,6 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from stages.reporting.inputs import Snapshot
+from stages.reporting.measures import ENCODERS, Value
+
 SIZES = {"wide": (1040, 430), "narrow": (380, 390)}  # px; the page shows the one that fits
 COLORS = {"--accent": "#b4410f", "--faint": "#66635d", "--line": "#e3dfd6", "--bar": "#cbc6bb", "--paper": "#fbfaf7"}
 ACCENT, FAINT, LINE, BAR, PAPER = COLORS.values()
@@ -38,7 +41,7 @@ class Panel(NamedTuple):
 
 
 def training_curves(validation: pd.DataFrame, loss: pd.DataFrame) -> dict[str, str]:
-    """Return the curves as inline SVG, one drawing per size."""
+    """Draw the chart of the training curves as inline SVG, one drawing per size."""
 
     def plot(figure: Figure) -> None:
         top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
@@ -67,7 +70,7 @@ def smooth(loss: pd.DataFrame) -> pd.DataFrame:
 
 
 def scale_positions(values: dict[str, float]) -> dict[str, float]:
-    """Return where values stand on a line, in percent of its length, with 12 % of their range free at both ends."""
+    """Return where values stand on the scale of a chart, in percent, with 12 % of their range free at both ends."""
     low, high = min(values.values()), max(values.values())
     margin = 0.12 * ((high - low) or 1)
     return {name: round(100 * (value - low + margin) / (high - low + 2 * margin), 1) for name, value in values.items()}
@@ -124,3 +127,26 @@ def _plot_panel(axes: Axes, panel: Panel) -> None:
     side, shift = ("left", 9) if marked["step"] < table["step"].max() else ("right", -9)
     axes.annotate(f"{marked['value']:.3f}", point, (shift, -15), textcoords="offset points", ha=side, color=ACCENT)
     axes.margins(x=0.08, y=0.2)
+
+
+def panels(snapshots: list[Snapshot], estimates: dict[str, Value], chosen: Snapshot | None) -> list[Panel]:
+    """Return a panel for the likeness, the similarity with the prompts, and the tradeoff if it could be estimated.
+
+    The first and the last are by DINO if it was measured, as `evaluate` chooses. Marked is `chosen`, or else `word`.
+    """
+    encoder = "dino" if "dino_tradeoff_word" in estimates else "image"
+    titles = {
+        f"{encoder}_similarity": f"likeness, by {ENCODERS[encoder]}",
+        "prompt_similarity": "follows the prompt, by CLIP",
+        f"{encoder}_tradeoff": "tradeoff of both",
+    }
+    (marked,) = (row.step for row in snapshots if row == chosen or (not chosen and row.subject == "word"))
+    found = []
+    for key, title in titles.items():
+        values = {row.step: estimates.get(f"{key}_{row.subject}") for row in snapshots}
+        rows = [(step, value.value, value.low, value.high) for step, value in values.items() if value]
+        table = pd.DataFrame(rows, columns=["step", "value", "low", "high"], dtype=float)
+        floor_and_ceiling = [estimates.get(f"{key}_{kind}") for kind in ("initializer", "real")]
+        if values.get(marked):
+            found.append(Panel(title, table, [value.value for value in floor_and_ceiling if value], marked))
+    return found

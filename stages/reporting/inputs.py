@@ -5,14 +5,17 @@ import io
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import pandas as pd
 from PIL import Image
 from pydantic import BaseModel, Field, FiniteFloat
 
-from stages.common.files import sha256
+from stages import UserError
+from stages.common.hashing import sha256
 from stages.common.read_outs import CuratedIndex, File, RendersIndex, read_csv, read_embedding, read_image
+from stages.common.snapshots import step_of
+from stages.reporting.measures import Value
 
 LARGE = 200_000  # bytes; a larger image is embedded as a JPEG of at most SIDE px
 SIDE = 512
@@ -87,7 +90,7 @@ class Inputs:
 
 
 def data_uri(path: Path, stage: str) -> str:
-    """Return a PNG as a data URI: as it is if it is small, else scaled down."""
+    """Read a PNG for the report, as a data URI: as it is if it is small, else scaled down."""
     image, content, kind = read_image(path, stage), path.read_bytes(), "png"
     if len(content) > LARGE:
         image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
@@ -104,7 +107,7 @@ def read_curve(path: Path, *names: str) -> pd.DataFrame:
 
 
 def describe_embedding(path: Path) -> dict:
-    """Return the family and the shape of the learned embedding, its file, its SHA-256, and the metadata in its header.
+    """Read the learned embedding for the report: its family, shape, file, SHA-256, and the metadata in its header.
 
     `widths` has the numbers of a vector in every table of token embeddings.
     """
@@ -124,9 +127,41 @@ def describe_embedding(path: Path) -> dict:
 
 
 def count_images(manifest: list[dict[str, str]], train: set[str], holdout: set[str]) -> dict[str, int]:
-    """Return how many images were used, not needed, or rejected, the most frequent reason first."""
+    """Count the manifest's images that were used, not needed, or rejected, the most frequent reason first."""
     others = [row for row in manifest if row["file"] not in train | holdout]
     unused = sum(row["verdict"] == "keep" for row in others)
     reasons = Counter(sorted(row["reason"] for row in others if row["verdict"] != "keep"))
     counts = {"trained on": len(train), "held out": len(holdout), "usable, not needed": unused}
     return {name: count for name, count in [*counts.items(), *reasons.most_common()] if count}
+
+
+REQUIRED = [f"image_similarity_{kind}" for kind in ("word", "initializer", "real")]
+
+
+def read_estimates(path: Path) -> dict[str, Value]:
+    """Read the estimates of `evaluate` by name. Raises UserError if the likeness is not among them."""
+    columns = {"name": str, "value": float, "low": _optional, "high": _optional}
+    rows = read_csv(path, "evaluate", columns)
+    estimates = {row["name"]: Value(row["value"], row["low"], row["high"]) for row in rows}
+    if lost := [name for name in REQUIRED if name not in estimates]:
+        raise UserError(f"{path} cannot be read (no row {lost[0]}); run `dvc repro evaluate`.")
+    return estimates
+
+
+def _optional(text: str) -> float | None:
+    return float(text) if text else None
+
+
+class Snapshot(NamedTuple):
+    """An embedding with the subject of its renders and its step; `word` is the one with the lowest validation loss."""
+
+    subject: str
+    step: int
+    file: str
+
+
+def read_snapshots(embeddings: dict[str, str], best_step: int) -> list[Snapshot]:
+    """Return the rendered snapshots and `word` in the order of their steps; `embeddings` has their files by subject."""
+    steps = {name: step_of(Path(file)) for name, file in embeddings.items() if name != "word"}
+    ordered = sorted((steps | {"word": best_step}).items(), key=lambda item: item[1]) if steps else []
+    return [Snapshot(name, step, embeddings.get(name, "")) for name, step in ordered]

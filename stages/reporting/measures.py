@@ -2,13 +2,8 @@
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
-
-from stages import UserError
-from stages.common.read_outs import read_csv
 
 ENCODERS = {"image": "CLIP", "dino": "DINO"}
-REQUIRED = [f"image_similarity_{kind}" for kind in ("word", "initializer", "real")]
 # Key of the metric, its name, whether it is a share, what it means.
 MEASURES = [
     ("similarity", "Likeness", False,
@@ -48,11 +43,11 @@ class Value:
     high: float | None
 
     def text(self, *, is_share: bool) -> str:
-        """Return the value, as a share in percent."""
+        """Return the measure's value as text; a share is in percent."""
         return _format(self.value, is_share)
 
     def interval(self, *, is_share: bool) -> str:
-        """Return the interval, or an empty text if there is none."""
+        """Return the measure's interval as text, which is empty if there is none."""
         return "" if self.low is None else f"{_format(self.low, is_share)} to {_format(self.high, is_share)}"
 
 
@@ -66,18 +61,8 @@ class Measure:
     sentence: str
 
 
-def read_estimates(path: Path) -> dict[str, Value]:
-    """Return the estimates of `evaluate` by name. Raises UserError if the likeness is not among them."""
-    columns = {"name": str, "value": float, "low": _optional, "high": _optional}
-    rows = read_csv(path, "evaluate", columns)
-    estimates = {row["name"]: Value(row["value"], row["low"], row["high"]) for row in rows}
-    if lost := [name for name in REQUIRED if name not in estimates]:
-        raise UserError(f"{path} cannot be read (no row {lost[0]}); run `dvc repro evaluate`.")
-    return estimates
-
-
 def measures(estimates: dict[str, Value], subjects: list[str]) -> list[Measure]:
-    """Return the rows of the table that have values; `real` stands for real images.
+    """Return the measures that have values, with what they mean; `real` stands for real images.
 
     Measures that compare subjects have no subject in their name if it is `word`.
     """
@@ -97,10 +82,6 @@ def measures(estimates: dict[str, Value], subjects: list[str]) -> list[Measure]:
             guess = f" Guessing would give {chance.text(is_share=True)}." if chance else ""
             rows.append(Measure(name, values, is_share, sentence + guess))
     return rows
-
-
-def _optional(text: str) -> float | None:
-    return float(text) if text else None
 
 
 def _format(value: float, is_share: bool) -> str:

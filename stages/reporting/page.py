@@ -9,7 +9,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from stages.common.read_outs import read_csv, read_json
-from stages.reporting.charts import scale_positions, snapshot_curves, training_curves
+from stages.reporting.charts import panels, scale_positions, snapshot_curves, training_curves
 from stages.reporting.examples import diffusers_example
 from stages.reporting.inputs import (
     Inputs,
@@ -21,10 +21,11 @@ from stages.reporting.inputs import (
     data_uri,
     describe_embedding,
     read_curve,
+    read_estimates,
+    read_snapshots,
 )
-from stages.reporting.measures import Value, measures, read_estimates
+from stages.reporting.measures import Value, measures
 from stages.reporting.params import Report
-from stages.reporting.snapshots import panels, read_snapshots
 from stages.reporting.tables import params_table, provenance_table, unused_images
 from stages.reporting.usage import compatibility, file_stem, web_uis
 
@@ -81,7 +82,7 @@ def render_page(report: Report, inputs: Inputs, params: dict[str, dict], thumbna
 
 
 def _images(inputs: Inputs, thumbnail: Callable[[Path], str]) -> dict:
-    """Return the images of the class: the curated ones, the rows of the manifest, and those that were not chosen."""
+    """Return the page's images of the class: the curated ones, the rows of the manifest, and those not chosen."""
     curated = read_json(inputs.curated / "index.json", "curate", NamedIndex)
     manifest = read_csv(inputs.manifest, "filter", dict.fromkeys(("file", "phash", "verdict", "reason", "detail"), str))
     for row in manifest:
@@ -97,7 +98,7 @@ def _images(inputs: Inputs, thumbnail: Callable[[Path], str]) -> dict:
 
 
 def _snapshots(embeddings: dict[str, str], best_step: int, file: str | None, estimates: dict[str, Value]) -> dict:
-    """Return the snapshots of the training, if there are any, with their measures, and the one in the chosen file."""
+    """Return the page's snapshots of the training, if any, with their measures, and the one in the chosen file."""
     snapshots = read_snapshots(embeddings, best_step)
     chosen = next((row for row in snapshots if row.file == file), None)
     return {
@@ -109,7 +110,7 @@ def _snapshots(embeddings: dict[str, str], best_step: int, file: str | None, est
 
 
 def _positions(likeness: dict) -> dict[str, dict[str, float]]:
-    """Return where each likeness and its interval stand on the scale, in percent of its length."""
+    """Return where the page shows each likeness and its interval on the scale, in percent of its length."""
     ends = {"value": "value", "low": "low", "high": "high"}
     flat = {(kind, end): getattr(value, end) for kind, value in likeness.items() for end in ends}
     scaled = scale_positions({key: value for key, value in flat.items() if value is not None})

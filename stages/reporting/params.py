@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from stages.common.schema import Line, Section
+from stages.common.params import Line, Section
 
 
 class Report(Section):

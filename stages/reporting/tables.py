@@ -34,7 +34,7 @@ class Param(NamedTuple):
 
 
 def params_table(params: dict[str, dict]) -> list[Param]:
-    """Return the params as dotted names, with values as YAML writes them."""
+    """Return the params as rows of a table: dotted names, with values as YAML writes them."""
     rows = []
     for section, values in params.items():
         fields = {field.alias or name: field for name, field in schema(section).model_fields.items()}
@@ -47,7 +47,7 @@ def params_table(params: dict[str, dict]) -> list[Param]:
 
 
 def provenance_table(raw: dict, embedding: dict) -> dict[str, str]:
-    """Return where the images come from, and the metadata in the embedding's header."""
+    """Return the table of where the images come from, and of the metadata in the embedding's header."""
     facts = {"images from": " ".join(str(raw[key]) for key in ("source", "name", "version") if raw.get(key))}
     labels = {"licence": "license of the images", "content_sha256": "SHA-256 of the images"}
     facts |= {label: str(raw[key]) for key, label in labels.items() if raw.get(key)}
@@ -65,7 +65,7 @@ def provenance_table(raw: dict, embedding: dict) -> dict[str, str]:
 def unused_images(
     manifest: list[dict[str, str]], used: set[str], folder: Path, thumbnail: Callable[[Path], str]
 ) -> list[dict[str, str]]:
-    """Return the images that were not chosen, those that were rejected first, at most MOST_FILES.
+    """Return the table of the images that were not chosen, those that were rejected first, at most MOST_FILES.
 
     Each has the `uri` of its thumbnail, which is empty if the file has no image.
     """

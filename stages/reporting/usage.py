@@ -32,7 +32,7 @@ class WebUi(NamedTuple):
 
 
 def file_stem(placeholder: str) -> str:
-    """Return a file name for the embedding of a placeholder token, which the web UIs use as its name."""
+    """Return the file name by which web UIs use the embedding of a placeholder token."""
     return re.sub(r"[^\w-]+", "-", placeholder).strip("-_") or "embedding"
 
 

@@ -54,7 +54,7 @@ def estimate(statistic: Callable[..., np.ndarray], *sizes: int) -> Estimate:
 
 
 def mean(values: np.ndarray) -> Estimate:
-    """Return the mean of a value per image."""
+    """Estimate the mean of a value per image, by a bootstrap over images."""
     values = np.asarray(values, float)
     return estimate(lambda weights: weights @ values, len(values))
 

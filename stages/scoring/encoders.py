@@ -12,7 +12,7 @@ from transformers import AutoImageProcessor, AutoModel, BaseImageProcessor, CLIP
 from transformers.utils import logging
 
 from stages import UserError
-from stages.common.pretrained import check_config, check_folder, check_tokenizer, load_model, loading
+from stages.common.pretrained import check_config, check_folder, check_vocabulary, load_model, loading
 from stages.scoring.params import Evaluate
 
 BLANK = Image.new("RGB", (64, 64), "gray")  # to run a model once when it is opened
@@ -26,7 +26,7 @@ class Clip:
         self._model, self._processor = _load(CLIPModel, source, "evaluate.clip", device)
         with loading(source, "evaluate.clip"):
             self._tokenizer = CLIPTokenizer.from_pretrained(source)
-            check_tokenizer(self._tokenizer, self._model.text_model.get_input_embeddings())
+            check_vocabulary(self._tokenizer, self._model.text_model.get_input_embeddings())
             self.images([BLANK])
             self.texts(["a photo"])
 
@@ -76,7 +76,7 @@ def _load(kind: type, source: str, key: str, device: torch.device) -> tuple[torc
 
 
 def _preprocess(images: list[Image.Image], processor: BaseImageProcessor, device: torch.device) -> Iterator[dict]:
-    """Yield the model's input for one image at a time, so that no embedding depends on the other images."""
+    """Yield the encoder's input for one image at a time, so that no embedding depends on the other images."""
     return (processor(images=image.convert("RGB"), return_tensors="pt").to(device) for image in images)
 
 

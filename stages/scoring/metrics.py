@@ -14,7 +14,7 @@ MAX_DISTANCE_RATIO = 0.5
 
 
 def weighted_mean(similarity: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Return the means (B) of a matrix (R N) under weights of its rows (B R) and of its columns (B N)."""
+    """Return the mean similarities (B) in a matrix (R N) under weights of its rows (B R) and of its columns (B N)."""
     return ((rows @ similarity) * columns).sum(axis=1)
 
 
@@ -50,7 +50,7 @@ def _share_of_gap(word: np.ndarray, initializer: np.ndarray, real: np.ndarray) -
 
 
 def ratio(word: np.ndarray, initializer: np.ndarray) -> Estimate | None:
-    """Return the ratio of the means of paired values (R), or None if the denominator is not positive."""
+    """Return the ratio of the means of paired similarities (R), or None if the denominator is not positive."""
     if initializer.mean() <= 1e-6:
         return None
     return estimate(lambda weights: (weights @ word) / (weights @ initializer), len(word))

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, NonNegativeInt
 
-from stages.common.schema import Line, Section
+from stages.common.params import Line, Section
 
 
 class Evaluate(Section):

@@ -58,7 +58,7 @@ class Scores:
         return values | {"closer_to_real": all((g.value if np.isnan(g.low) else g.low) > 0 for g in gains)}
 
     def best_tradeoff(self) -> str:
-        """Return the subject with the best tradeoff, by DINO if it was measured; of equal ones `word`, or the first.
+        """Return the subject that scores the best tradeoff, by DINO if measured; of equal ones `word`, or the first.
 
         Raises UserError if no tradeoff could be estimated.
         """
@@ -89,7 +89,7 @@ class Renders:
         self.groups = self.index.groupby(["prompt", *SETTINGS], dropna=False).ngroup().to_numpy()
 
     def by_prompt(self, subject: str) -> Iterator[tuple[str, np.ndarray]]:
-        """Yield the prompts of a subject with the rows of their renders."""
+        """Yield the prompts of a subject with the rows of the renders to score."""
         rows = self.rows[subject]
         prompts = self.index["prompt"].to_numpy()[rows]
         return ((prompt, rows[prompts == prompt]) for prompt in np.unique(prompts))
@@ -172,7 +172,7 @@ def _estimate(
 def _estimate_tradeoffs(
     renders: Renders, to_holdout: np.ndarray, real: np.ndarray, prompts: np.ndarray
 ) -> Iterator[tuple[str, Estimate]]:
-    """Yield the tradeoff of every learned subject that has one."""
+    """Score the tradeoff of every learned subject that has one."""
     initializer = renders.rows["initializer"]
     for subject in renders.learned:
         rows = renders.rows[subject]
@@ -181,7 +181,7 @@ def _estimate_tradeoffs(
 
 
 def _estimate_prompts(renders: Renders, similarity: np.ndarray) -> dict[str, Estimate]:
-    """Return the estimates of the similarity with the prompt, by subject and by prompt."""
+    """Score how well prompts are followed: the similarity with the prompt, by subject and by prompt."""
     estimates = {}
     for subject, rows in renders.rows.items():
         estimates[f"prompt_similarity_{subject}"] = mean(similarity[rows])

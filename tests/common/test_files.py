@@ -10,7 +10,8 @@ import pytest
 
 from stages import UserError
 from stages.common import locks
-from stages.common.files import fingerprint, folder_atomic, unlisted_files, write_atomic, write_checksums, write_json
+from stages.common.files import folder_atomic, write_atomic, write_json
+from stages.common.hashing import fingerprint, unlisted_files, write_checksums
 from tests.closure import ROOT
 
 HOLD = """

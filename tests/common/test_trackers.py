@@ -17,9 +17,8 @@ from PIL import Image
 from wandb.proto.wandb_internal_pb2 import Record
 
 from stages import UserError
-from stages.common.publish import TrackedRun, publish
 from stages.common.runtime import Runtime
-from stages.common.trackers import Trackers, accelerator_options
+from stages.common.trackers import TrackedRun, Trackers, accelerator_options, publish
 
 PARAMS = {"train": {"steps": 3, "captions": None, "lr_scheduler": "cosine"}}
 METRICS = {"test_fall_percent": 23.5, "best_step": 2, "learned": True, "start": "dragon"}

@@ -17,8 +17,8 @@ from stages.inversion.loop import PausedError
 from stages.inversion.params import Train
 from stages.inversion.sampler import Sampler
 from stages.models.backbone import Backbone
+from stages.models.noise_schedule import FlowSchedule
 from stages.models.params import Concept, Model
-from stages.models.schedule import FlowSchedule
 from tests.inversion.test_loop import overflow_at
 from tests.inversion.test_sampler import process
 from tests.inversion.tiny_training import CONCEPT, RecordingCallbacks, assert_same, open_once, patch_predict, run

@@ -13,8 +13,8 @@ from stages.inversion.dataset import LatentCache
 from stages.inversion.diffusion_loss import DiffusionLoss
 from stages.inversion.params import Train
 from stages.inversion.sampler import Sampler
-from stages.models.noise import normal
-from stages.models.schedule import NoiseSchedule
+from stages.models.noise_schedule import NoiseSchedule
+from stages.models.philox import normal
 from tests.inversion.tiny_training import open_tiny
 
 SHAPE = (4, 8, 8)

@@ -6,12 +6,11 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from stages.inversion.callbacks import SearchCallbacks
 from stages.inversion.diffusion_loss import DiffusionLoss
 from stages.inversion.initialization import nearest_words, random_start, starts, word_starts
 from stages.inversion.loop import PausedError
 from stages.inversion.params import Train
-from stages.inversion.search import search
+from stages.inversion.search import SearchCallbacks, search
 from stages.inversion.state import TrainState, initial_state
 from stages.inversion.validation import FixedLoss, fixed_batch
 from stages.models.stable_diffusion import StableDiffusion

@@ -20,8 +20,8 @@ from stages.inversion.dataset import curated_images
 from stages.inversion.params import Train
 from stages.inversion.train import train
 from stages.models.acceleration import apply_kernels
-from stages.models.backbone import open_backbone
 from stages.models.device import DTYPES
+from stages.models.families import open_backbone
 from stages.models.params import Model
 from stages.models.sharding import shard, sharding_plugin
 from tests.closure import ROOT

@@ -13,9 +13,10 @@ from torch.nn import functional as F
 from transformers import T5EncoderModel
 
 from stages import UserError
-from stages.models.backbone import Backbone, open_backbone
-from stages.models.components import T5_LENGTH
+from stages.models.backbone import Backbone
+from stages.models.families import open_backbone
 from stages.models.params import Concept, Model
+from stages.models.text_encoder import T5_LENGTH
 from tests.inversion.tiny_training import CONCEPT
 from tests.tiny import WIDTH, WIDTH_G, WIDTH_T5, tiny_sd3, tiny_sdxl
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from stages.models.noise import STREAMS, generator, normal
+from stages.models.philox import STREAMS, generator, normal
 
 
 def test_known_answers():

@@ -7,7 +7,7 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline
 
-from stages.models.noise import normal
+from stages.models.philox import normal
 from stages.models.preview import GUIDANCE, STEPS, preview
 from tests.inversion.tiny_training import open_tiny
 from tests.tiny import tiny_model

@@ -5,7 +5,7 @@ import torch
 from diffusers import DDPMScheduler
 from diffusers.training_utils import compute_snr
 
-from stages.models.schedule import NoiseSchedule
+from stages.models.noise_schedule import NoiseSchedule
 
 BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 

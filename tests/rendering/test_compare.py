@@ -15,8 +15,8 @@ from safetensors.torch import load_file, save_file
 from stages import UserError, render
 from stages.common.read_outs import RendersIndex, read_json
 from stages.common.runtime import Runtime
-from stages.models.noise import generator, normal
-from stages.rendering.compare import PipelineSampler, compared_inputs
+from stages.models.philox import generator, normal
+from stages.rendering.compared_models import PipelineSampler, compared_inputs
 from stages.rendering.params import Render
 from tests.outs import write_curated, write_embedding
 from tests.project import SMALL, write_params

@@ -15,9 +15,9 @@ from safetensors.torch import load_file
 
 from stages import UserError
 from stages.common.runtime import Runtime
-from stages.models.backbone import open_backbone
-from stages.models.noise import normal
+from stages.models.families import open_backbone
 from stages.models.params import Concept, Model
+from stages.models.philox import normal
 from stages.rendering import sampling
 from stages.rendering.jobs import RenderInputs
 from stages.rendering.load_embedding import load_embedding
@@ -190,7 +190,7 @@ def test_sizes(open_family: Callable, name: str):
     (image,) = render(sampler, job())
     assert image.size == (32, 24)
     if name == "sdxl":
-        assert sampler._family._time_ids.tolist() == [[24, 32, 0, 0, 24, 32]]
+        assert sampler._adapter._time_ids.tolist() == [[24, 32, 0, 0, 24, 32]]
     else:
         with pytest.raises(UserError, match=r"cannot render 128 x 32 pixels; .* multiples of 8 up to 64"):
             open_family(name, width=128)

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from stages import UserError
+from stages.common.snapshots import choose_snapshots
 from stages.models.params import Model
-from stages.rendering.jobs import RenderInputs, choose_snapshots
+from stages.rendering.jobs import RenderInputs
 from stages.rendering.params import Render
 from tests.rendering.conftest import CONCEPT, FAST
 

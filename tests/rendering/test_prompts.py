@@ -8,7 +8,7 @@ import torch
 
 from stages import UserError
 from stages.models.params import Model
-from stages.rendering.families import StableDiffusion
+from stages.rendering.adapters import StableDiffusionAdapter
 from stages.rendering.load_embedding import load_embedding
 from stages.rendering.params import Render
 from stages.rendering.pipeline import open_pipeline
@@ -26,7 +26,9 @@ def encoder(model: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Prom
     pipeline = open_pipeline(Model(base=str(model)), Render(**FAST), "cpu")
     vectors = np.random.default_rng(0).standard_normal((3, WIDTH))
     embedding = load_embedding(pipeline, write_embedding(tmp_path / "embedding.safetensors", vectors), "<critter>")
-    return PromptEncoder(StableDiffusion(pipeline, (32, 32)), [embedding], chunk=getattr(request, "param", False))
+    return PromptEncoder(
+        StableDiffusionAdapter(pipeline, (32, 32)), [embedding], chunk=getattr(request, "param", False)
+    )
 
 
 chunked = pytest.mark.parametrize("encoder", [True], indirect=True)
@@ -35,7 +37,7 @@ chunked = pytest.mark.parametrize("encoder", [True], indirect=True)
 @torch.no_grad()
 @pytest.mark.parametrize("text", ["", "a <critter> at night", "a cat " * 20])
 def test_embeddings_equal_those_of_diffusers(encoder: PromptEncoder, text: str):
-    expected, _ = encoder._family.pipeline.encode_prompt(text, "cpu", 1, False)
+    expected, _ = encoder._adapter.pipeline.encode_prompt(text, "cpu", 1, False)
     (embeds,) = encoder.encode(text)
     assert torch.equal(embeds[None], expected)
     assert encoder.encode(text) is not None

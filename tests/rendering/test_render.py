@@ -17,8 +17,8 @@ from diffusers import StableDiffusionPipeline
 from PIL import Image
 
 from stages import render
-from stages.common.files import sha256
-from stages.models.noise import normal
+from stages.common.hashing import sha256
+from stages.models.philox import normal
 from tests.closure import ROOT
 from tests.outs import write_curated, write_embedding
 from tests.project import SMALL, write_params

@@ -10,8 +10,8 @@ from PIL import Image
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from stages import UserError
-from stages.models.noise import generator, normal
 from stages.models.params import Model
+from stages.models.philox import generator, normal
 from stages.rendering import sampling
 from stages.rendering.jobs import Job
 from stages.rendering.params import Render, Setting

@@ -26,7 +26,7 @@ def colour_distance(pixels: np.ndarray, colour: tuple[int, int, int]) -> np.ndar
 
 
 def frame_contact(mask: np.ndarray) -> float | None:
-    """Return how much of the image's sides a subject (bool [h, w]) covers, in sides (0 to 4).
+    """Return how much of the background's frame a subject (bool [h, w]) covers, in sides (0 to 4).
 
     A bust leaves at the bottom and covers about half a side; a cropped subject leaves on two sides and covers more.
     None if a side is covered in full: this is a background with a horizon, not a subject.
@@ -36,7 +36,7 @@ def frame_contact(mask: np.ndarray) -> float | None:
 
 
 def content_box(grey: np.ndarray) -> tuple[int, int, int, int] | None:
-    """Return the box of a grey image (uint8 [h, w]) between bars at the left and right, or above and below, if any.
+    """Return the box between the background bars of a grey image (uint8 [h, w]), left and right or above and below.
 
     Bars have the grey level of the first corner. They end in a straight line, and between them the image reaches the
     other two sides, as a subject before a plain background does not.

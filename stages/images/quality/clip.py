@@ -44,6 +44,6 @@ def _pixels(file: Path, side: int) -> np.ndarray:
 
 
 def center(embeddings: np.ndarray, usable: np.ndarray) -> np.ndarray:
-    """Subtract the mean of the usable images from embeddings [files, D] of one class, and normalize."""
+    """Center CLIP embeddings [files, D] of one class at the mean of its usable images, and normalize them."""
     centered = embeddings - embeddings[usable].mean(axis=0) if usable.any() else embeddings
     return centered / np.maximum(np.linalg.norm(centered, axis=1, keepdims=True), 1e-6)

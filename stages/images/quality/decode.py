@@ -87,7 +87,7 @@ def flatten(image: Image.Image, colour: tuple) -> Image.Image:
 
 
 def fit(image: Image.Image, side: int, resample: Image.Resampling, reducing_gap: float | None = None) -> Image.Image:
-    """Resize so that the longer side is `side`, without distortion."""
+    """Resize a decoded image so that its longer side is `side`, without distortion."""
     factor = side / max(image.size)
     return image.resize([max(1, round(length * factor)) for length in image.size], resample, reducing_gap=reducing_gap)
 

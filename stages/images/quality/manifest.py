@@ -75,7 +75,7 @@ def _class_folder(raw: Path, name: str) -> Path:
 
 
 def _other_classes(raw: Path, name: str) -> list[str]:
-    """Return the paths relative to `raw` of evenly spaced images of each class but one."""
+    """Return evenly spaced images of each class but that of the manifest, as paths relative to `raw`."""
     names = [_file_names(path, raw) for path in sorted(raw.iterdir()) if path.is_dir() and path.name != name]
     return [file for files in names for file in files[:: len(files) // (OF_OTHERS + 1) + 1]]
 

@@ -6,7 +6,7 @@ import imagehash
 import numpy as np
 from PIL import ImageOps
 
-from stages.common.files import sha256
+from stages.common.hashing import sha256
 from stages.images.quality import background, metrics
 from stages.images.quality.decode import WHITE, UnreadableError, decode, flatten, shrink
 from stages.images.quality.features import COLOURS, WIDTH, descriptor, palette

@@ -2,7 +2,7 @@
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 
-from stages.common.schema import Line, Section
+from stages.common.params import Line, Section
 
 
 class Filter(Section, populate_by_name=True):

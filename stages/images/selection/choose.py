@@ -7,7 +7,7 @@ import pandas as pd
 
 from stages import UserError
 from stages.images.selection.contact_sheet import thumbnail
-from stages.images.selection.crops import SIDE, is_part
+from stages.images.selection.cropped_duplicates import SIDE, is_part
 from stages.images.selection.overrides import match_overrides
 from stages.images.selection.params import Curate
 

@@ -54,12 +54,12 @@ def _draw_image(sheet: Image.Image, corner: tuple[int, int], row: Any, raw: Path
 
 
 def thumbnail(path: Path, side: int) -> Image.Image:
-    """Return an image with a longer side of `side`."""
+    """Return a thumbnail of an image file, with a longer side of `side`."""
     return fit(flatten(decode(path.read_bytes())[0], WHITE), side, Image.Resampling.LANCZOS, reducing_gap=3.0)
 
 
 def _shorten(pen: ImageDraw.ImageDraw, text: str, font: ImageFont.FreeTypeFont, room: float) -> str:
-    """Replace the middle of a text by dots until it fits."""
+    """Replace the middle of a label by dots until it fits under its thumbnail."""
     text = short = " ".join(text.split())
     keep = len(text)
     while keep > 4 and pen.textlength(short, font) > room:

@@ -20,7 +20,7 @@ COLUMNS = dict.fromkeys(TEXTS, str) | {"score": float, "group": int}
 
 
 def read_manifest(manifest: Path, features: Path) -> tuple[pd.DataFrame, np.ndarray]:
-    """Return the rows and the features [rows, D] that filter has written. Raises UserError if they are not usable."""
+    """Read what to curate: the rows and the features [rows, D] of filter. Raises UserError if they are not usable."""
     rows = pd.DataFrame(read_csv(manifest, "filter", COLUMNS))
     try:
         rows, vectors = rows.astype({name: float for name in rows if name.startswith("q_")}), np.load(features)

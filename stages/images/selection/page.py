@@ -15,7 +15,7 @@ MOST_IMAGES = 2000
 
 
 def render_page(title: str, table: pd.DataFrame, raw: Path, params: Curate) -> str:
-    """Render the first MOST_IMAGES rows of a ranked manifest as HTML."""
+    """Return the page with the first MOST_IMAGES rows of a ranked manifest as HTML."""
     images = table.head(MOST_IMAGES).to_dict("records")
     for image in images:
         image["uri"] = thumbnail_uri(raw / image["file"]) if image["phash"] else ""
@@ -26,7 +26,7 @@ def render_page(title: str, table: pd.DataFrame, raw: Path, params: Curate) -> s
 
 
 def thumbnail_uri(path: Path) -> str:
-    """Return a thumbnail of an image as a data URI."""
+    """Return a thumbnail of an image for the page, as a data URI."""
     file = io.BytesIO()
     thumbnail(path, SIDE).save(file, "JPEG", quality=82)
     return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, PositiveInt
 
-from stages.common.schema import Section, Text
+from stages.common.params import Section, Text
 
 
 class Curate(Section):

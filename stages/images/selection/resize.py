@@ -27,7 +27,7 @@ def resize_to_square(content: bytes, side: int, fit: str, background: str) -> tu
 
 
 def _subject_square(image: Image.Image) -> tuple[int, int, int, int]:
-    """Return the box of the largest square whose center is as near as possible to the center of the subject."""
+    """Return the square to crop before resizing: the largest whose center is nearest to that of the subject."""
     pixels = np.asarray(image.resize((64, 64), Image.Resampling.BOX))
     rows, columns = np.nonzero(colour_distance(pixels, border_colour(pixels)) > PLAIN)
     if not rows.size:

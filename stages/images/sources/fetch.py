@@ -5,7 +5,7 @@ from collections import Counter
 from pathlib import Path
 
 from stages import UserError
-from stages.common.files import sha256
+from stages.common.hashing import sha256
 from stages.images.sources.archive import unpack
 from stages.images.sources.layout import arrange, walk
 from stages.images.sources.params import Dataset
@@ -44,7 +44,7 @@ def fetch(dataset: Dataset, raw: Path, scratch: Path) -> dict:
 
 
 def _unpack(archive: Path, name: str, raw: Path, scratch: Path, dataset: Dataset) -> dict:
-    """Unpack to `raw/<Class>/<file>`. Images without a class folder are in a class with the name of the archive."""
+    """Unpack a fetched archive to `raw/<Class>/<file>`; the class of images without a folder is the archive's name."""
     folder = scratch / "unpacked"
     try:
         files = unpack(archive, folder, name, dataset)

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from pathvalidate import sanitize_filename
 
 from stages import UserError
-from stages.common.files import sha256, unlisted_files
+from stages.common.hashing import sha256, unlisted_files
 
 # Folders with these names do not say what an image shows.
 SPLITS = {"train", "training", "test", "testing", "val", "valid", "validation", "eval", "dev", "holdout"}
@@ -34,7 +34,7 @@ def check_paths(raw: Path, source: Path | None) -> None:
 
 
 def arrange(files: Iterable[tuple[PurePosixPath, Path]], raw: Path, name: str, move: bool) -> dict:
-    """Copy or move files, given as (path in the source, path), to `raw/<Class>/<file>`; return counts for the receipt.
+    """Lay out files, given as (path in the source, path), as `raw/<Class>/<file>`; return counts for the receipt.
 
     Equal content in one class is kept once. Different files never overwrite each other, whatever the file system. The
     caption `a.txt` beside an image `a.jpg` becomes `a.jpg.txt`, because `a.png` may stand there too.
@@ -85,7 +85,7 @@ def class_of(relative: PurePosixPath, name: str) -> str:
 
 
 def walk(folder: Path, relative: str = "") -> Iterator[tuple[PurePosixPath, Path]]:
-    """Yield (path in `folder`, path) of all files, those of a folder before those of its folders; follow no links."""
+    """Walk a source: yield (path in `folder`, path) of all files, those of a folder first; follow no links."""
     paths = [(stat.S_ISDIR(path.lstat().st_mode), os.fsencode(path), path) for path in folder.iterdir()]
     for is_folder, _, path in sorted(paths):
         if is_folder:
@@ -95,7 +95,7 @@ def walk(folder: Path, relative: str = "") -> Iterator[tuple[PurePosixPath, Path
 
 
 def _reason(path: Path, relative: PurePosixPath) -> str | None:
-    """Return the reason to leave out a file, if there is one."""
+    """Return the reason to leave a file out of the layout, if there is one."""
     mode = path.lstat().st_mode
     if not stat.S_ISREG(mode):
         return "link" if stat.S_ISLNK(mode) else "special file"
@@ -114,5 +114,5 @@ def safe(name: str) -> str:
 
 
 def _key(name: object) -> str:
-    """Return a string that is equal for names that some file system does not distinguish (case, composition)."""
+    """Return a key that is equal for names in the layout that some file system does not distinguish (case, accents)."""
     return unicodedata.normalize("NFKC", str(name)).casefold()

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
-from stages.common.schema import Line, Section
+from stages.common.params import Line, Section
 
 
 class Kaggle(Section):

@@ -23,7 +23,7 @@ AttentionFunction = Callable[[torch.Tensor, torch.Tensor | None], torch.Tensor]
 
 
 def deterministic(q_or_qkv: torch.Tensor, kv: torch.Tensor | None) -> torch.Tensor:
-    """Compute attention whose gradients are the same bytes every time.
+    """Compute attention by the project's kernel, whose gradients are the same bytes every time.
 
     Float32 and heads that are too large for the kernels use PyTorch's attention, which is deterministic only under
     `torch.use_deterministic_algorithms`.
@@ -64,5 +64,5 @@ class CrossAttentionKV(nn.Module):
         self._sizes = [len(weight) for weight in weights]
 
     def forward(self, context: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Return the packed keys and values (B L 2E') of each block for encoded captions (B L E)."""
+        """Return the cross-attention's packed keys and values (B L 2E') for encoded captions (B L E), by block."""
         return F.linear(context, self.weight).split(self._sizes, -1)

@@ -136,7 +136,7 @@ def _attention_dq(
 
 
 def unpack_qkv(q_or_qkv: torch.Tensor, kv: torch.Tensor | None) -> tuple[torch.Tensor, ...]:
-    """Return views of q (B M H D), k (B N H D) and v (B N H D)."""
+    """Return views of q (B M H D), k (B N H D) and v (B N H D) in the packed inputs of the flash kernels."""
     return q_or_qkv.unbind(2) if kv is None else (q_or_qkv, *kv.unbind(2))
 
 

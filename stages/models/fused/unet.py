@@ -36,12 +36,12 @@ class FusedUNet(nn.Module):
         return self.unet(noisy, timesteps, self.cross_kv(context), **options)
 
     def enable_gradient_checkpointing(self, function: Callable | None = None) -> None:
-        """Recompute activations in the backward pass, by `function` or diffusers' default."""
+        """Recompute the fused UNet's activations in the backward pass, by `function` or diffusers' default."""
         self.unet.enable_gradient_checkpointing(function)
 
 
 def check(device: torch.device) -> None:
-    """Run one small kernel, so that a missing compiler fails before any module is replaced."""
+    """Run one small kernel, so that a missing compiler fails before any module of the UNet is replaced."""
     x, ones = torch.randn(1, 32, 2, 2, device=device), torch.ones(32, device=device)
     group_norm.GroupNorm.apply(x, None, None, ones, ones, 2, 1e-5, True)
 
@@ -66,7 +66,7 @@ def fuse_unet(unet: UNet2DConditionModel, attention: AttentionFunction) -> nn.Mo
 
 
 def _fuse_transformers(unet: UNet2DConditionModel, attention: AttentionFunction) -> CrossAttentionKV | None:
-    """Replace all transformers and return the module for their keys and values; None if any is not covered."""
+    """Fuse all transformers of a UNet and return the module for their keys and values; None if any is not covered."""
     found = find_modules(unet, Transformer2DModel)
     if not found or unet.encoder_hid_proj is not None or not all(is_standard_transformer(m) for *_, m in found):
         return None

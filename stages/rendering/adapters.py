@@ -9,11 +9,11 @@ from torch.nn import functional as F
 from transformers import PreTrainedTokenizerBase
 
 from stages import UserError
-from stages.models.components import T5_LENGTH
 from stages.models.cuda_graph import Tensors
+from stages.models.text_encoder import T5_LENGTH
 
 
-class StableDiffusion:
+class StableDiffusionAdapter:
     """Stable Diffusion 1.x and 2.x. An encoded prompt is its embeddings (L D)."""
 
     denoiser = "unet"
@@ -26,29 +26,29 @@ class StableDiffusion:
         self.pipeline, self.size = pipeline, size
 
     def tokenizers(self) -> list[PreTrainedTokenizerBase]:
-        """Return the tokenizers of CLIP. They have the same tokens, but may fill up prompts differently."""
+        """Return the pipeline's tokenizers of CLIP. They have the same tokens, but may fill up prompts differently."""
         names = ("tokenizer", "tokenizer_2")
         return [tokenizer for name in names if (tokenizer := getattr(self.pipeline, name, None))]
 
     def encoders(self) -> list[torch.nn.Module]:
-        """Return the text encoders that the model has."""
+        """Return the text encoders that the adapted pipeline has."""
         names = ("text_encoder", "text_encoder_2", "text_encoder_3")
         return [encoder for name in names if (encoder := getattr(self.pipeline, name, None))]
 
     def encode(self, ids: list[torch.Tensor], text: str) -> Tensors:
-        """Encode a prompt to tensors without a batch axis, from its ids (1 L) for each CLIP and its text for T5."""
+        """Encode a prompt by the pipeline to tensors without a batch axis, from its ids (1 L) and its text for T5."""
         return (self.pipeline.text_encoder(ids[0])[0][0],)
 
     def predict(self, denoiser: torch.nn.Module, latents: torch.Tensor, timesteps: torch.Tensor, *prompt: torch.Tensor):
-        """Return the denoiser's prediction (B c h w), in a tuple."""
+        """Call the denoiser as its pipeline does; return its prediction (B c h w) in a tuple."""
         return denoiser(latents, timesteps, *prompt, return_dict=False)
 
     def unscale(self, latents: torch.Tensor) -> torch.Tensor:
-        """Return latents (B c h w) on the scale of the VAE."""
+        """Return sampled latents (B c h w) on the scale of the pipeline's VAE."""
         return latents / self.pipeline.vae.config.scaling_factor
 
 
-class StableDiffusionXL(StableDiffusion):
+class StableDiffusionXLAdapter(StableDiffusionAdapter):
     """Stable Diffusion XL. An encoded prompt is its embeddings (L D) and the pooled ones of the second encoder (D)."""
 
     def __init__(self, pipeline: DiffusionPipeline, size: tuple[int, int]) -> None:
@@ -76,7 +76,7 @@ class StableDiffusionXL(StableDiffusion):
         return latents * std / config.scaling_factor + mean
 
 
-class StableDiffusion3(StableDiffusion):
+class StableDiffusion3Adapter(StableDiffusionAdapter):
     """Stable Diffusion 3 and 3.5. An encoded prompt is its embeddings (L D), those of T5 last, and the pooled ones."""
 
     denoiser = "transformer"
@@ -113,15 +113,15 @@ class StableDiffusion3(StableDiffusion):
         return super().unscale(latents) + (self.pipeline.vae.config.shift_factor or 0)
 
 
-FAMILIES = {
-    "StableDiffusionPipeline": StableDiffusion,
-    "StableDiffusionXLPipeline": StableDiffusionXL,
-    "StableDiffusion3Pipeline": StableDiffusion3,
+ADAPTERS = {
+    "StableDiffusionPipeline": StableDiffusionAdapter,
+    "StableDiffusionXLPipeline": StableDiffusionXLAdapter,
+    "StableDiffusion3Pipeline": StableDiffusion3Adapter,
 }
 
 
 def _encode_clip(encoders: list[torch.nn.Module], ids: list[torch.Tensor]) -> tuple[torch.Tensor, list[torch.Tensor]]:
-    """Return the states of the layer before the last (L D) of all encoders side by side, and what each returns first.
+    """Return the states of the pipeline's CLIPs before the last layer (L D), side by side, and what each returns first.
 
     That is the pooled output (D) of an encoder with a projection.
     """

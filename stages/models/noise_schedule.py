@@ -31,7 +31,7 @@ class NoiseSchedule:
         return int(generator.integers(len(self.alphas_cumprod)))
 
     def quantile(self, q: float) -> int:
-        """Return the timestep that a share `q` of the draws does not exceed."""
+        """Return the timestep of the schedule that a share `q` of the draws does not exceed."""
         return int(q * len(self.alphas_cumprod))
 
     def to(self, device: torch.device | str) -> "NoiseSchedule":
@@ -53,7 +53,7 @@ class NoiseSchedule:
         return signal * noise - sigma * latents
 
     def min_snr_weight(self, timesteps: torch.Tensor, gamma: float) -> torch.Tensor:
-        """Return the loss weights (B) of min-SNR-gamma (Hang et al. 2023, sec. 3.4).
+        """Return loss weights (B) by the schedule's signal-to-noise ratio: min-SNR-gamma (Hang et al. 2023, sec. 3.4).
 
         A signal-to-noise ratio of zero (the last timestep of a rescaled schedule, Lin et al. 2024) has a finite weight.
         """
@@ -94,7 +94,7 @@ class FlowSchedule:
         return self._timestep(generator.standard_normal())
 
     def quantile(self, q: float) -> float:
-        """Return the timestep that a share `q` of the draws does not exceed."""
+        """Return the timestep of the schedule that a share `q` of the draws does not exceed."""
         return self._timestep(NormalDist().inv_cdf(q))
 
     def _timestep(self, normal: float) -> float:
@@ -107,7 +107,7 @@ class FlowSchedule:
         return (1 - sigma) * latents + sigma * noise
 
     def target(self, latents: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
-        """Return the velocity, which is the same at all timesteps."""
+        """Return the target of the prediction: the velocity, which is the same at all timesteps of a flow schedule."""
         return noise - latents
 
     def min_snr_weight(self, timesteps: torch.Tensor, gamma: float) -> torch.Tensor:
@@ -119,7 +119,7 @@ Schedule = NoiseSchedule | FlowSchedule
 
 
 def ddim(scheduler: DDPMScheduler) -> DDIMScheduler:
-    """Return DDIM (Song et al. 2021), which adds no noise between its steps, with the schedule of a base model."""
+    """Return DDIM (Song et al. 2021), which adds no noise between its steps, with a base model's noise schedule."""
     return DDIMScheduler.from_config(
         scheduler.config, clip_sample=False, set_alpha_to_one=True, timestep_spacing="trailing"
     )

@@ -55,7 +55,7 @@ class PipelineSampler:
         self._latents = self._latent_shape()
 
     def _latent_shape(self) -> tuple[int, int, int] | None:
-        """Return the shape of the latents (c h w), or None if only the pipeline knows it."""
+        """Return the shape of a compared model's latents (c h w), or None if only its pipeline knows it."""
         denoiser = getattr(self._pipeline, "unet", None) or getattr(self._pipeline, "transformer", None)
         side = denoiser.config.sample_size if type(denoiser).__name__ in WITH_PLAIN_LATENTS else None
         if not isinstance(side, int):
@@ -65,11 +65,11 @@ class PipelineSampler:
         return denoiser.config.in_channels, h, w
 
     def parameters(self, job: Job, image: Image.Image) -> str:
-        """Return the text that is saved with the image of a job."""
+        """Return the text that is saved with the image of a compared model."""
         return parameters(self._inputs, job, type(self._pipeline.scheduler).__name__, image.size)
 
     def prepare(self, jobs: list[Job]) -> list[str]:
-        """Return a warning for every prompt that is too long for all text encoders of the model."""
+        """Return a warning for every prompt that is too long for all text encoders of a compared model."""
         tokenizers = [p for p in self._pipeline.components.values() if isinstance(p, PreTrainedTokenizerBase)]
         return [
             f"the prompt {text!r} is too long for {self._inputs.compare.title}; its end is cut off"
@@ -79,7 +79,7 @@ class PipelineSampler:
 
     @torch.no_grad()
     def batches(self, jobs: list[Job]) -> Iterator[list[tuple[Job, Image.Image]]]:
-        """Yield the jobs of every batch with their images."""
+        """Yield the jobs of a compared model with their images, in batches of one."""
         for job in jobs:
             with _rendering(self._inputs.model):
                 image = self._sample(job)
@@ -89,7 +89,7 @@ class PipelineSampler:
             yield [(job, Image.fromarray(pixels.cpu().numpy()))]
 
     def _sample(self, job: Job) -> torch.Tensor:
-        """Return an image (3 H W) in [0, 1], float32. The noise depends on the seed alone."""
+        """Sample an image (3 H W) in [0, 1] from a compared model, float32. The noise depends on the seed alone."""
         options = {
             "negative_prompt": self._render.negative_prompt or None,
             "height": self._render.height,
@@ -106,7 +106,7 @@ class PipelineSampler:
 
 
 def open_text_to_image(model: Model, dtype: torch.dtype) -> object:
-    """Return diffusers' pipeline that renders images from text with a model, on the CPU, from safetensors only.
+    """Open a model to compare with as diffusers' text-to-image pipeline, on the CPU, from safetensors only.
 
     The parts are loaded here, so that they are checked like those of the base model and run no code of the model's own.
     Raises UserError for a model that cannot be used.
@@ -154,7 +154,7 @@ def _load_part(model: Model, name: str, library: str | None, kind: str | None, d
 
 @contextmanager
 def _rendering(model: Model) -> Iterator[None]:
-    """Turn the errors of a pipeline, whose parts may not fit each other or the params, into a UserError."""
+    """Turn the errors of a compared model, whose parts may not fit each other or the params, into a UserError."""
     try:
         yield
     except torch.OutOfMemoryError:
