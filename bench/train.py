@@ -33,7 +33,7 @@ from stages.inversion.params import Train
 from stages.inversion.train import train
 from stages.models.acceleration import apply_kernels
 from stages.models.device import DTYPES, configure_torch
-from stages.models.families import open_backbone
+from stages.models.loading import open_backbone
 from stages.models.params import Concept, Model
 
 VARIANTS = {  # the batch of diffusers' script, or `runtime` of ours

@@ -17,7 +17,7 @@ PAGE = Path("data/curated.html")
 
 @stage
 def main() -> str:
-    """Run the stage: write data/curated, data/contact_sheet.png and data/curated.html."""
+    """Run the stage curate: write data/curated, data/contact_sheet.png and data/curated.html."""
     params = load("curate")
     manifest, features = read_manifest(MANIFEST, FEATURES)
     with folder_atomic(CURATED) as folder:

@@ -35,7 +35,7 @@ class TrainMetrics(BaseModel):
 
 @stage
 def main() -> str:
-    """Run the stage: write data/metrics.json, data/estimates.csv and data/scores.csv."""
+    """Run the stage evaluate: write data/metrics.json, data/estimates.csv and data/scores.csv."""
     params = load("evaluate", "runtime")
     index = read_json(RENDERS / "index.json", "render", RendersIndex)
     renders, embeddings = index["cells"], index.get("embeddings", {})

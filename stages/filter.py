@@ -17,7 +17,7 @@ FEATURES = Path("data/features.npy")
 
 @stage
 def main() -> str:
-    """Run the stage: write data/manifest.csv and data/features.npy for the files of the class in data/raw."""
+    """Run the stage filter: write data/manifest.csv and data/features.npy for the files of the class in data/raw."""
     params = load("filter", "runtime")
     runtime = params.runtime
     workers = runtime.cores if runtime.workers == "auto" else runtime.workers

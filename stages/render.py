@@ -17,7 +17,7 @@ from stages.common.snapshots import choose_snapshots
 from stages.common.stage import stage
 from stages.common.trackers import publish
 from stages.models.device import configure_torch, select_device
-from stages.models.loading import resolve
+from stages.models.hub import resolve
 from stages.rendering.cache import RenderCache, prune
 from stages.rendering.compared_models import PipelineSampler, compared_inputs
 from stages.rendering.grid import draw_grid
@@ -31,7 +31,7 @@ RENDERS, GRID, SCRATCH = Path("data/renders"), Path("data/grid.png"), Path(".scr
 
 @stage
 def main() -> str:
-    """Run the stage: write data/renders and data/grid.png; processes of `accelerate launch` share the images."""
+    """Run the stage render: write data/renders and data/grid.png; processes share the images."""
     params = load("render", "model", "concept", "runtime")
     processes = PartialState(cpu=select_device(params.runtime.device).type != "cuda")
     rank, count = processes.process_index, processes.num_processes
@@ -72,7 +72,7 @@ def _resolve_inputs(params: SimpleNamespace, class_name: str, device: torch.devi
 def _render(
     jobs: list[Job], cache: RenderCache, sampler: ImageSampler | PipelineSampler, runtime: Runtime, *, is_main: bool
 ) -> None:
-    """Run a sampler on jobs; PNG files are compressed and cached while the next batch is rendered."""
+    """Render jobs by a sampler; PNG files are compressed and cached while the next batch is rendered."""
     with (
         ThreadPoolExecutor(min(16, runtime.cores)) as threads,
         progress("render", len(jobs), "image", is_shown=is_main) as bar,

@@ -5,7 +5,7 @@ from pathlib import Path
 from stages.common.files import write_atomic
 from stages.common.params import load
 from stages.common.stage import stage
-from stages.images.selection.page import thumbnail_uri
+from stages.images.selection.curated_page import thumbnail_uri
 from stages.reporting.inputs import Inputs
 from stages.reporting.page import render_page
 
@@ -27,7 +27,7 @@ PAGE = Path("report/index.html")
 
 @stage
 def main() -> str:
-    """Run the stage: write report/index.html."""
+    """Run the stage report: write report/index.html."""
     params = load("dataset", "filter", "curate", "model", "concept", "train", "render", "evaluate", "report")
     sections = {name: section.model_dump(mode="json", by_alias=True) for name, section in vars(params).items()}
     write_atomic(PAGE, render_page(params.report, INPUTS, sections, thumbnail_uri))

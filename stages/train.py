@@ -24,8 +24,8 @@ from stages.inversion.loop import PausedError
 from stages.inversion.train import Result, train
 from stages.models.acceleration import apply_kernels
 from stages.models.device import DTYPES, configure_torch, select_device
-from stages.models.families import open_backbone
-from stages.models.loading import resolve
+from stages.models.hub import resolve
+from stages.models.loading import open_backbone
 from stages.models.sharding import shard, sharding_plugin
 
 CURATED, EMBEDDING, SCRATCH = Path("data/curated"), Path("data/embedding"), Path(".scratch")

@@ -81,7 +81,7 @@ def folder_atomic(path: Path) -> Iterator[Path]:
 
 
 def png_bytes(image: "Image.Image", **text: str) -> bytes:
-    """Return the content of a PNG file, with a chunk for every keyword of `text` and without other metadata."""
+    """Return the bytes of a PNG file, with a chunk for every keyword of `text` and no other metadata."""
     from PIL.PngImagePlugin import PngInfo
 
     file, info = io.BytesIO(), PngInfo()

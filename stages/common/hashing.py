@@ -22,7 +22,7 @@ def write_checksums(folder: Path) -> None:
 
 
 def unlisted_files(folder: Path) -> list[Path]:
-    """Return the files and links of a folder that its SHA256SUMS does not list, or lists with another hash.
+    """Hash a folder's files and links, and return those that its SHA256SUMS does not list with that hash.
 
     Hidden files, which a file manager may leave, do not count.
     """

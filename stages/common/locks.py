@@ -43,7 +43,7 @@ def lock(stage: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _temporary_files() -> Iterator[None]:
-    """Remove the temporary files of killed stages, unless another stage holds a lock and may use them.
+    """Remove the temporary files of killed stages, unless another stage holds its lock and may use them.
 
     Every stage holds a shared lock on the folder while it runs; an exclusive lock means that no other stage does.
     """

@@ -102,7 +102,7 @@ def _message(section: str, model: type[BaseModel], error: dict) -> str:
 
 
 def _key(name: object) -> str:
-    """Return a key of the file as it is shown: short, and in one line."""
+    """Return a key of params.yaml as messages show it: short, and in one line."""
     return name if isinstance(name, str) and name.isprintable() and len(name) < 100 else reprlib.repr(name)
 
 

@@ -52,7 +52,7 @@ def load_model(kind: type, source: str, **options: Any) -> Any:
 
 
 def check_config(value: object, key: str = "the config", largest: float = MAX_NUMBER) -> None:
-    """Raise ValueError for numbers that no pretrained model has, and for settings that need other libraries."""
+    """Raise ValueError for a pretrained config with numbers that no model has, or that needs other libraries."""
     if isinstance(value, dict):
         for name, item in value.items():
             is_attention = "attn_implementation" in name and item not in (None, "eager", "sdpa")

@@ -23,7 +23,7 @@ def listing(source: Path) -> str:
 
 
 def record(listed: str) -> None:
-    """Keep the listing of the source that download has read, so that later changes are seen."""
+    """Record the listing of the source that download has read, so that `make run` sees later changes."""
     write_atomic(RECORD, listed)
 
 

@@ -28,12 +28,12 @@ class Callbacks:
     _pending: list[tuple[int, dict[str, float]]] = field(default_factory=list)
 
     def save(self, state: TrainState) -> None:
-        """Save a checkpoint, in the main process."""
+        """Handle the loop's call for a checkpoint: the main process saves one."""
         if self.is_main:
             self.checkpoints.save(state)
 
     def save_if_due(self, state: TrainState) -> None:
-        """Save a checkpoint if the interval has passed since the last one."""
+        """Handle the loop's call before each step: save a checkpoint if the interval has passed."""
         if self.checkpoints.due():
             self.save(state)
 
@@ -43,7 +43,7 @@ class Callbacks:
         self.stop_requested.release()
 
     def log(self, step: int, **values: float) -> None:
-        """Queue scalars of a step until the loop calls `flush`."""
+        """Queue the scalars of a step of the loop."""
         self._pending.append((step, values))
 
     def flush(self) -> None:

@@ -49,18 +49,18 @@ class LatentCache:
     sizes: torch.Tensor
 
     def square(self) -> tuple[tuple[int, ...], torch.Tensor]:
-        """Return the shape of the cached latents (c h w), and the sizes (1 6) of a square image that is not cropped."""
+        """Return the shape of the dataset's latents (c h w), and the sizes (1 6) of an image that is not cropped."""
         side = self.sizes[:1, 4:]
         return tuple(self.mean.shape[1:]), torch.cat([side, torch.zeros_like(side), side], dim=1)
 
     def sample(self, image: int, noise: torch.Tensor, flip: bool = False) -> torch.Tensor:
-        """Draw from the posterior of an image's latents, with standard normal `noise` (c h w)."""
+        """Draw the cached latents of an image from their posterior, with standard normal `noise` (c h w)."""
         mean, std = self.mirrored if flip and self.mirrored else (self.mean, self.std)
         return mean[image] + std[image] * noise
 
 
 def curated_images(folder: Path) -> CuratedImages:
-    """List the curated images, with the text files beside the training images."""
+    """List the dataset: the curated images, with the text files beside the training images."""
     index = read_json(folder / "index.json", "curate", CuratedIndex)
 
     def image(row: dict, has_text: bool) -> CuratedImage:

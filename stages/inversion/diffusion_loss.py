@@ -59,7 +59,7 @@ class DiffusionLoss:
         checkpointing: bool | str,
         accelerator: Accelerator,
     ) -> None:
-        """Compute the loss and its gradient on trial; halve the micro-batch until both fit into all processes' memory.
+        """Halve the micro-batch until the loss and its gradient fit into the memory of all processes.
 
         Gradient checkpointing `auto` is the last resort. Nothing is tried on a CPU: the OS kills the process there, so
         there is no exception to catch. Nor is with a sharded model, which takes the least memory from the start: a
@@ -91,7 +91,7 @@ class DiffusionLoss:
 
     @property
     def _forward_batch(self) -> int:
-        """Return how many samples' losses are computed at once without a gradient: twice as many take less memory."""
+        """Return how many losses are computed at once without a gradient: twice as many take less memory."""
         return self.micro_batch if self._recomputes else 2 * self.micro_batch
 
     def _enable_checkpointing(self) -> None:

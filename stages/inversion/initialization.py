@@ -59,7 +59,7 @@ def word_starts(backbone: Backbone, initializer: torch.Tensor, loss: FixedLoss, 
 
 
 def nearest_words(backbone: Backbone, vectors: torch.Tensor) -> str:
-    """Return the known words nearest to an initial or learned embedding, by the cosine to the mean of `vectors` (V D).
+    """Return the words nearest to an initial or learned embedding, by the cosine to the mean of its vectors (V D).
 
     The model's tables count equally.
     """

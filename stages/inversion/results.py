@@ -45,7 +45,7 @@ def metrics(recipe: Train, result: Result) -> dict[str, float | int | bool | str
 
 
 def summary(recipe: Train, result: Result) -> str:
-    """Return one sentence on what was learned, or on what to try if nothing was."""
+    """Return the result of the training in one sentence: what was learned, or what to try if nothing was."""
     values, last = metrics(recipe, result), result.state.curve()[-1]
     fall, best = values["test_fall_percent"], f"best at step {values['best_step']} of {values['steps_run']}"
     measured = f"the test loss is {abs(fall):.1f}% (± {values['test_fall_stderr_percent']:.1f})"

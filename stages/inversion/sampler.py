@@ -34,7 +34,7 @@ class Batch:
         return [getattr(self, field.name) for field in fields(self)]
 
     def to(self, device: torch.device) -> "Batch":
-        """Copy the batch to `device`; to a GPU from pinned memory, so that the copy does not block the host."""
+        """Copy the sampled batch to `device`; to a GPU from pinned memory, so that the host does not wait."""
         if device.type != "cuda":
             return Batch(*(tensor.to(device) for tensor in self.tensors()))
         return Batch(*(tensor.pin_memory().to(device, non_blocking=True) for tensor in self.tensors()))

@@ -45,7 +45,7 @@ class SearchCallbacks:
     previews: list[tuple[np.ndarray, int]] = field(default_factory=list)
 
     def log(self, step: int, **values: float) -> None:
-        """Keep the scalars of a step of a start that is compared."""
+        """Keep the scalars of a step of a start that the search compares."""
         self.scalars.append((step, values))
 
     def save(self, state: TrainState) -> None:
@@ -57,7 +57,7 @@ class SearchCallbacks:
         """Send nothing to the trackers during the search."""
 
     def preview(self, pixels: np.ndarray, step: int) -> None:
-        """Keep a preview image of a start that is compared."""
+        """Keep a preview image of a start that the search compares."""
         self.previews.append((pixels, step))
 
     def replay(self, callbacks: Callbacks) -> None:

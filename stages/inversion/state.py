@@ -59,13 +59,13 @@ class TrainState:
         self.validation.append(losses)
 
     def record_snapshot(self) -> None:
-        """Record a copy of the embedding at this step of the state."""
+        """Add a snapshot of the embedding at this step to the state."""
         if self.step not in self.snapshot_steps:
             self.snapshot_steps.append(self.step)
             self.snapshots.append(self.average.clone())
 
     def curve(self) -> list[RelativeLoss]:
-        """Return the recorded validation losses, relative to the initializer token's."""
+        """Return the state's validation losses so far, relative to the initializer token's."""
         return [relative_loss(row, self.reference) for row in self.validation]
 
 

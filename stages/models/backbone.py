@@ -60,7 +60,7 @@ class Backbone(ABC):
     @property
     @abstractmethod
     def architecture(self) -> str:
-        """Return the name of the model in the metadata of an embedding file."""
+        """Return the backbone's name in the metadata of an embedding file."""
 
     @abstractmethod
     def encode_prompt(self, ids: torch.Tensor, vectors: torch.Tensor) -> Conditioning:
@@ -116,34 +116,34 @@ class Backbone(ABC):
         )
 
     def words(self) -> list[str]:
-        """Return the word that each row of the table stands for (N); empty for special tokens and parts of words."""
+        """Return the word of each row in the backbone's tables (N); empty for special tokens and parts of words."""
         return self._encoders[0].words()
 
     def initializer_vectors(self) -> torch.Tensor:
-        """Return the embedding of the initializer token in all tables of the model, V times (V D), on the CPU."""
+        """Return the initializer token's embedding in all tables of the backbone, V times (V D), float32."""
         means = [encoder.table()[encoder.initializer_ids].mean(0) for encoder in self._encoders]
         return torch.cat(means).expand(self._concept.vectors, -1).clone()
 
     def tokenize(self, captions: list[str]) -> torch.Tensor:
-        """Return ids (B L) of captions that contain the placeholder token, for all text encoders side by side.
+        """Return ids (B L) of captions with the placeholder token, for all encoders of the backbone side by side.
 
         Raises UserError if the token is cut off.
         """
         return torch.cat([encoder.tokenize(captions) for encoder in self._encoders], dim=1)
 
     def empty_prompt(self) -> torch.Tensor:
-        """Return the ids of an empty prompt for all text encoders side by side (1 L)."""
+        """Return the ids (1 L) of an empty prompt, for all encoders of the backbone side by side."""
         return torch.cat([to_ids(encoder.tokenizer, [""]) for encoder in self._encoders], dim=1)
 
     def encode(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Encode images (B 3 H W) in [-1, 1] to the latents' mean and deviation (B c h w), float32, on the CPU.
+        """Encode images (B 3 H W) in [-1, 1] to the backbone's latents: mean and deviation (B c h w), float32.
 
         If the VAE does not fit into memory beside them, the denoiser and the text encoders leave the device meanwhile.
         """
         return self._codec.encode(images, [m for m in (self.denoiser, *self.text_encoders) if not is_sharded(m)])
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        """Decode latents (B c h w) with the model's VAE to images (B 3 H W), about [-1, 1], float32, on the CPU."""
+        """Decode the backbone's latents (B c h w) to images (B 3 H W), about [-1, 1], float32, on the CPU."""
         return self._codec.decode(latents)
 
     def release_vae(self, *, for_good: bool) -> None:
@@ -170,7 +170,7 @@ class Backbone(ABC):
         return denoiser(*inputs, return_dict=False, **options)[0].float()
 
     def _rows(self, ids: torch.Tensor, vectors: torch.Tensor) -> list[tuple[TextEncoder, torch.Tensor, torch.Tensor]]:
-        """Return the model's text encoders, each with its part of the ids (B L) and of the vectors (V D)."""
+        """Return the backbone's text encoders, each with its part of the ids (B L) and of the vectors (V D)."""
         lengths = [encoder.tokenizer.model_max_length for encoder in self._encoders]
         parts = ids.split([*lengths, ids.shape[1] - sum(lengths)], dim=1)
         return list(zip(self._encoders, parts, self.tables.split(vectors).values(), strict=False))

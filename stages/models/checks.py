@@ -20,7 +20,7 @@ SIDE = 64  # px of the image with which the shapes are compared
 
 
 def check_scheduler(scheduler: DDPMScheduler | FlowMatchEulerDiscreteScheduler, name: str) -> None:
-    """Raise ValueError if the base model's scheduler, whose class is called `name`, has no supported noise schedule."""
+    """Check the base model's scheduler, of the class `name`: raise ValueError if its noise is not supported."""
     if isinstance(scheduler, FlowMatchEulerDiscreteScheduler):
         if name != type(scheduler).__name__ or scheduler.config.use_dynamic_shifting or scheduler.config.invert_sigmas:
             raise ValueError(f"it is a {name} that is not supported")

@@ -92,5 +92,5 @@ def can_capture(backbone: Backbone) -> bool:
 
 
 def is_out_of_memory(error: BaseException | None) -> bool:
-    """Return whether memory ran out; the failed capture of a graph raises another error, with it as the context."""
+    """Return whether memory ran out; a failed capture of a CUDA graph raises another error, with that as context."""
     return error is not None and (isinstance(error, torch.OutOfMemoryError) or is_out_of_memory(error.__context__))

@@ -70,7 +70,7 @@ class Tables:
         return self.map(F.normalize, vectors)
 
     def norms(self, vectors: torch.Tensor) -> torch.Tensor:
-        """Return the norms of vectors (N D) in every table, in all its columns (N D)."""
+        """Return the norms of embeddings (N D) in every table, in all its columns (N D)."""
         return self.map(lambda part: part.norm(dim=1, keepdim=True).expand_as(part), vectors)
 
     def mean_norms(self, vectors: torch.Tensor) -> list[float]:

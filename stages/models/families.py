@@ -1,41 +1,73 @@
-"""Open a base model of any family for training."""
+"""The families of base models that can be trained, by the pipeline class in a model's index, and their parts."""
 
-from collections.abc import Callable
+import json
 
-import torch
-from diffusers.utils.logging import disable_progress_bar
-from transformers.utils import logging
+from diffusers import (
+    AutoencoderKL,
+    DDPMScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    SD3Transformer2DModel,
+    UNet2DConditionModel,
+)
+from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer, T5EncoderModel, T5Tokenizer
 
-from stages.models.backbone import Backbone
-from stages.models.loading import known_family
-from stages.models.params import Concept, Model
-from stages.models.stable_diffusion import StableDiffusion
-from stages.models.stable_diffusion_3 import StableDiffusion3
-from stages.models.stable_diffusion_xl import StableDiffusionXL
+from stages import UserError
+from stages.models.hub import KEY, index_file
+from stages.models.params import Model
 
-FAMILIES = {
-    "StableDiffusionPipeline": StableDiffusion,
-    "StableDiffusionXLPipeline": StableDiffusionXL,
-    "StableDiffusion3Pipeline": StableDiffusion3,
+PARTS = {
+    "StableDiffusionPipeline": {
+        "tokenizer": CLIPTokenizer,
+        "scheduler": DDPMScheduler,
+        "text_encoder": CLIPTextModel,
+        "vae": AutoencoderKL,
+        "unet": UNet2DConditionModel,
+    },
+    "StableDiffusionXLPipeline": {
+        "tokenizer": CLIPTokenizer,
+        "tokenizer_2": CLIPTokenizer,
+        "scheduler": DDPMScheduler,
+        "text_encoder": CLIPTextModel,
+        "text_encoder_2": CLIPTextModelWithProjection,
+        "vae": AutoencoderKL,
+        "unet": UNet2DConditionModel,
+    },
+    "StableDiffusion3Pipeline": {
+        "tokenizer": CLIPTokenizer,
+        "tokenizer_2": CLIPTokenizer,
+        "tokenizer_3": T5Tokenizer,
+        "scheduler": FlowMatchEulerDiscreteScheduler,
+        "text_encoder": CLIPTextModelWithProjection,
+        "text_encoder_2": CLIPTextModelWithProjection,
+        "text_encoder_3": T5EncoderModel,
+        "vae": AutoencoderKL,
+        "transformer": SD3Transformer2DModel,
+    },
 }
+T5 = ("tokenizer_3", "text_encoder_3")
 
 
-def open_backbone(
-    model: Model,
-    concept: Concept,
-    device: torch.device | str,
-    dtype: torch.dtype,
-    *,
-    prepare: Callable[[torch.nn.Module], None] = lambda module: None,
-    offload: bool | str = "auto",
-) -> Backbone:
-    """Load the frozen model onto `device` at `dtype`, each part after `prepare` was called with it; see `to_device`.
+def family(model: Model) -> str:
+    """Return the family of a base model: the name of the pipeline class in its index."""
+    return read_index(model)["_class_name"]
 
-    Raises UserError for a missing folder or file, an unknown family, or weights that are not safetensors.
-    """
-    kind = FAMILIES[known_family(model)]
-    logging.disable_progress_bar()
-    disable_progress_bar()
-    backbone = kind(model, concept, torch.device(device), dtype)
-    backbone.to_device(prepare, offload)
-    return backbone
+
+def read_index(model: Model, key: str = KEY) -> dict:
+    """Read a base model's index: its family, as the name of a pipeline class, and the class of every part."""
+    file = index_file(model, key)
+    try:
+        index = json.loads(file.read_text(encoding="utf-8"))
+        if not isinstance(index["_class_name"], str):
+            raise ValueError
+        return index
+    except FileNotFoundError:
+        raise UserError(f"{file} is missing; `{key}` must be a folder in diffusers' layout.") from None
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"{file} is not the index of a diffusers model; get the folder again.") from None
+
+
+def known_family(model: Model) -> str:
+    """Return the family of a base model. Raises UserError if it is none that can be trained."""
+    if (name := family(model)) not in PARTS:
+        raise UserError(f"{model.base} is a {name}; this pipeline trains {', '.join(PARTS)}: change `model.base`.")
+    return name

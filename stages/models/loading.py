@@ -1,65 +1,34 @@
-"""Load the parts of a base model from a local folder or the Hugging Face hub, from safetensors only."""
+"""Load the parts of a base model, from safetensors only, and put them together as a backbone."""
 
-import json
-import re
-from pathlib import Path
+from collections.abc import Callable
 from types import SimpleNamespace
 
 import torch
-from diffusers import (
-    AutoencoderKL,
-    DDPMScheduler,
-    FlowMatchEulerDiscreteScheduler,
-    SD3Transformer2DModel,
-    UNet2DConditionModel,
-)
-from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer, T5EncoderModel, T5Tokenizer
+from diffusers import DDPMScheduler, FlowMatchEulerDiscreteScheduler
+from diffusers.utils.logging import disable_progress_bar
+from transformers.utils import logging
 
-from stages import UserError
-from stages.common.pretrained import check_config, check_folder, load_model, loading
+from stages.common.pretrained import check_config, load_model, loading
+from stages.models.backbone import Backbone
 from stages.models.checks import check_scheduler, check_shapes, check_tokenizer
-from stages.models.params import Model
+from stages.models.families import PARTS, T5, family, known_family
+from stages.models.hub import KEY
+from stages.models.params import Concept, Model
+from stages.models.stable_diffusion import StableDiffusion
+from stages.models.stable_diffusion_3 import StableDiffusion3
+from stages.models.stable_diffusion_xl import StableDiffusionXL
 from stages.models.weight_storage import store_in_fp8
 
 MAX_TIMESTEPS = 10**5
-KEY = "model.base"  # the param with the model's name
-COMMIT = re.compile(r"[0-9a-f]{40}")
-
-
-def resolve(model: Model, key: str = KEY) -> Model:
-    """Return `model` with the commit on the hub that its revision names now; a local folder is returned unchanged.
-
-    What is loaded, fingerprinted and recorded afterwards is this commit, even if the branch moves meanwhile.
-    Raises UserError, which names the param `key`.
-    """
-    # huggingface_hub stores the files of a commit in snapshots/<commit>/.
-    commit = index_file(model, key).parent.name
-    if Path(model.base).is_dir() or not COMMIT.fullmatch(commit):
-        return model
-    return model.model_copy(update={"revision": commit})
-
-
-def family(model: Model) -> str:
-    """Return the name of the pipeline class in the index of a model to load."""
-    return read_index(model)["_class_name"]
-
-
-def read_index(model: Model, key: str = KEY) -> dict:
-    """Return the model's index: the name of its pipeline class, and the class of every part."""
-    file = index_file(model, key)
-    try:
-        index = json.loads(file.read_text(encoding="utf-8"))
-        if not isinstance(index["_class_name"], str):
-            raise ValueError
-        return index
-    except FileNotFoundError:
-        raise UserError(f"{file} is missing; `{key}` must be a folder in diffusers' layout.") from None
-    except (ValueError, KeyError, TypeError):
-        raise UserError(f"{file} is not the index of a diffusers model; get the folder again.") from None
+BACKBONES = {
+    "StableDiffusionPipeline": StableDiffusion,
+    "StableDiffusionXLPipeline": StableDiffusionXL,
+    "StableDiffusion3Pipeline": StableDiffusion3,
+}
 
 
 def load_part(kind: type, model: Model, part: str, dtype: torch.dtype | None = None, key: str = KEY) -> object:
-    """Return a part of the model, such as its `vae`. A part with weights has a `dtype`; it is frozen and complete."""
+    """Load a part of the model, such as its `vae`. A part with weights has a `dtype`; it is frozen and complete."""
     with loading(model.base, key, part):
         options = {"subfolder": part, "revision": model.revision}
         if dtype is None:
@@ -68,7 +37,7 @@ def load_part(kind: type, model: Model, part: str, dtype: torch.dtype | None = N
 
 
 def load_config(kind: type, model: Model, part: str, key: str = KEY) -> dict:
-    """Return a part's configuration as it is written in its file, the name of its class included."""
+    """Load a part's configuration as it is written in its file, the name of its class included."""
     with loading(model.base, key, part):
         config = kind.load_config(model.base, subfolder=part, revision=model.revision)
         if not isinstance(config, dict):  # from_config takes a text for the name of a model
@@ -77,66 +46,8 @@ def load_config(kind: type, model: Model, part: str, key: str = KEY) -> dict:
         return config
 
 
-def index_file(model: Model, key: str) -> Path:
-    """Return the path of model_index.json, downloaded if the model is on the hub."""
-    check_folder(model.base, key)
-    if Path(model.base).is_dir():
-        return Path(model.base) / "model_index.json"
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        return Path(hf_hub_download(model.base, "model_index.json", revision=model.revision))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise UserError(
-            f"{model.base} cannot be downloaded from the Hugging Face hub ({type(error).__name__}); check `{key}` "
-            "and its revision, the network, and `hf auth login` if the model is gated."
-        ) from None
-
-
-PARTS = {
-    "StableDiffusionPipeline": {
-        "tokenizer": CLIPTokenizer,
-        "scheduler": DDPMScheduler,
-        "text_encoder": CLIPTextModel,
-        "vae": AutoencoderKL,
-        "unet": UNet2DConditionModel,
-    },
-    "StableDiffusionXLPipeline": {
-        "tokenizer": CLIPTokenizer,
-        "tokenizer_2": CLIPTokenizer,
-        "scheduler": DDPMScheduler,
-        "text_encoder": CLIPTextModel,
-        "text_encoder_2": CLIPTextModelWithProjection,
-        "vae": AutoencoderKL,
-        "unet": UNet2DConditionModel,
-    },
-    "StableDiffusion3Pipeline": {
-        "tokenizer": CLIPTokenizer,
-        "tokenizer_2": CLIPTokenizer,
-        "tokenizer_3": T5Tokenizer,
-        "scheduler": FlowMatchEulerDiscreteScheduler,
-        "text_encoder": CLIPTextModelWithProjection,
-        "text_encoder_2": CLIPTextModelWithProjection,
-        "text_encoder_3": T5EncoderModel,
-        "vae": AutoencoderKL,
-        "transformer": SD3Transformer2DModel,
-    },
-}
-
-
-T5 = ("tokenizer_3", "text_encoder_3")
-
-
-def known_family(model: Model) -> str:
-    """Return the name of the model's pipeline class. Raises UserError if it is none that can be trained."""
-    if (name := family(model)) not in PARTS:
-        raise UserError(f"{model.base} is a {name}; this pipeline trains {', '.join(PARTS)}: change `model.base`.")
-    return name
-
-
 def load_components(model: Model, dtype: torch.dtype, vae_dtype: torch.dtype) -> SimpleNamespace:
-    """Return the parts of a base model under the names that diffusers' pipeline class gives them.
+    """Load the parts of a base model under the names that diffusers' pipeline class gives them.
 
     The models are frozen and on the CPU. With `model.t5: none` T5 and its tokenizer are None. Raises UserError for a
     model of another family, and for a part that cannot be loaded or does not fit the others.
@@ -170,3 +81,24 @@ def _load_scheduler(kind: type, model: Model) -> DDPMScheduler | FlowMatchEulerD
         scheduler = kind.from_config(config)
         check_scheduler(scheduler, str(config.get("_class_name")))
     return scheduler
+
+
+def open_backbone(
+    model: Model,
+    concept: Concept,
+    device: torch.device | str,
+    dtype: torch.dtype,
+    *,
+    prepare: Callable[[torch.nn.Module], None] = lambda module: None,
+    offload: bool | str = "auto",
+) -> Backbone:
+    """Load a base model onto `device` at `dtype`, each part after `prepare` was called with it; see `to_device`.
+
+    Raises UserError for a missing folder or file, an unknown family, or weights that are not safetensors.
+    """
+    logging.disable_progress_bar()
+    disable_progress_bar()
+    parts = load_components(model, dtype, vae_dtype=torch.float32)
+    backbone = BACKBONES[family(model)](parts, model, concept, torch.device(device), dtype)
+    backbone.to_device(prepare, offload)
+    return backbone

@@ -119,7 +119,7 @@ Schedule = NoiseSchedule | FlowSchedule
 
 
 def ddim(scheduler: DDPMScheduler) -> DDIMScheduler:
-    """Return DDIM (Song et al. 2021), which adds no noise between its steps, with a base model's noise schedule."""
+    """Return a base model's noise schedule as DDIM (Song et al. 2021), which adds no noise between its steps."""
     return DDIMScheduler.from_config(
         scheduler.config, clip_sample=False, set_alpha_to_one=True, timestep_spacing="trailing"
     )

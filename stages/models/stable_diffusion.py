@@ -3,10 +3,11 @@
 Legend: B batch, L tokens of a prompt, V vectors of the embedding, D width, c h w latent.
 """
 
+from types import SimpleNamespace
+
 import torch
 
 from stages.models.backbone import Backbone
-from stages.models.loading import load_components
 from stages.models.noise_schedule import NoiseSchedule, ddim
 from stages.models.params import Concept, Model
 
@@ -14,8 +15,9 @@ from stages.models.params import Concept, Model
 class StableDiffusion(Backbone):
     """The backbone of this family; `stages.models.backbone.Backbone` documents the methods."""
 
-    def __init__(self, model: Model, concept: Concept, device: torch.device, dtype: torch.dtype) -> None:
-        parts = load_components(model, dtype, vae_dtype=torch.float32)
+    def __init__(
+        self, parts: SimpleNamespace, model: Model, concept: Concept, device: torch.device, dtype: torch.dtype
+    ) -> None:
         unet = parts.unet.to(memory_format=torch.channels_last)
         encoders = {"clip": (parts.tokenizer, parts.text_encoder)}
         super().__init__(concept, device, dtype, vae=parts.vae, denoiser=unet, encoders=encoders)

@@ -3,11 +3,12 @@
 Legend: B batch, L tokens of a prompt, V vectors of the embedding, D width, c h w latent.
 """
 
+from types import SimpleNamespace
+
 import torch
 from torch.nn import functional as F
 
 from stages.models.backbone import Backbone
-from stages.models.loading import load_components
 from stages.models.noise_schedule import FlowSchedule
 from stages.models.params import Concept, Model
 from stages.models.text_encoder import T5_LENGTH, FixedTextEncoder
@@ -19,8 +20,9 @@ class StableDiffusion3(Backbone):
     T5 has vectors of its own, or reads the initializer token in place of the placeholder, or is missing (`model.t5`).
     """
 
-    def __init__(self, model: Model, concept: Concept, device: torch.device, dtype: torch.dtype) -> None:
-        parts = load_components(model, dtype, vae_dtype=torch.float32)
+    def __init__(
+        self, parts: SimpleNamespace, model: Model, concept: Concept, device: torch.device, dtype: torch.dtype
+    ) -> None:
         encoders = {
             "clip_l": (parts.tokenizer, parts.text_encoder),
             "clip_g": (parts.tokenizer_2, parts.text_encoder_2),

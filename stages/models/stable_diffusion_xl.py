@@ -3,10 +3,11 @@
 Legend: B batch, L tokens of a prompt, V vectors of the embedding, D width, c h w latent.
 """
 
+from types import SimpleNamespace
+
 import torch
 
 from stages.models.backbone import Backbone
-from stages.models.loading import load_components
 from stages.models.noise_schedule import NoiseSchedule, ddim
 from stages.models.params import Concept, Model
 
@@ -16,8 +17,9 @@ class StableDiffusionXL(Backbone):
 
     architecture = "stable-diffusion-xl-v1-base"
 
-    def __init__(self, model: Model, concept: Concept, device: torch.device, dtype: torch.dtype) -> None:
-        parts = load_components(model, dtype, vae_dtype=torch.float32)
+    def __init__(
+        self, parts: SimpleNamespace, model: Model, concept: Concept, device: torch.device, dtype: torch.dtype
+    ) -> None:
         unet = parts.unet.to(memory_format=torch.channels_last)
         encoders = {
             "clip_l": (parts.tokenizer, parts.text_encoder),

@@ -52,7 +52,7 @@ class TextEncoder:
         return self._embedding.weight.detach().float().cpu()
 
     def mean_embeddings(self, texts: list[str]) -> torch.Tensor:
-        """Return the encoder's mean token embedding of each text (N D); zeros for a text without tokens."""
+        """Return this text encoder's mean token embedding of each text (N D); zeros for a text without tokens."""
         ids = self.tokenizer(texts, add_special_tokens=False).input_ids
         starts = torch.tensor([0, *(len(row) for row in ids[:-1])]).cumsum(0)
         return F.embedding_bag(torch.tensor([i for row in ids for i in row]), self.table(), starts, mode="mean")
@@ -74,7 +74,10 @@ class TextEncoder:
         return [self.tokenizer.decode([row]) if token else "" for row, token in enumerate(self._vocabulary())]
 
     def tokenize(self, captions: list[str]) -> torch.Tensor:
-        """Return ids (B L) of captions with the placeholder token. Raises UserError if it is missing or cut off."""
+        """Return this text encoder's ids (B L) of captions with the placeholder token.
+
+        Raises UserError if the token is missing or cut off.
+        """
         ids = to_ids(self.tokenizer, [caption.replace(self._tokens[0], " ".join(self._tokens)) for caption in captions])
         new_ids = self.tokenizer.convert_tokens_to_ids(self._tokens)
         for caption, row in zip(captions, ids, strict=True):
@@ -107,7 +110,7 @@ class FixedTextEncoder:
 
     @torch.no_grad()
     def encode(self, texts: list[str]) -> torch.Tensor:
-        """Encode the texts that are new, and return the row of each text (B 1)."""
+        """Encode the texts that the fixed text encoder has not seen, and return the row of each text (B 1)."""
         if new := [text for text in dict.fromkeys(texts) if text not in self._rows]:
             move(self._model, self._device, "auto")
             ids = to_ids(self._tokenizer, new).to(self._device)

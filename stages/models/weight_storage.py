@@ -71,11 +71,11 @@ class StoredLinear(StoredLayer):
     """A frozen linear layer."""
 
     def output(self, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        """Return the layer's output with a restored weight."""
+        """Return the layer's output with a weight restored from storage."""
         return F.linear(x, weight, self.bias)
 
     def input_gradient(self, grad: torch.Tensor, weight: torch.Tensor, shape: torch.Size) -> torch.Tensor:
-        """Return the gradient of x, which has this shape, from that of the output."""
+        """Return the gradient of x, which has this shape, from the output's, with a weight restored from storage."""
         return grad @ weight
 
 
@@ -87,11 +87,11 @@ class StoredConv2d(StoredLayer):
         self._options = (layer.stride, layer.padding, layer.dilation, layer.groups)
 
     def output(self, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        """Return the layer's output with a restored weight."""
+        """Return the layer's output with a weight restored from storage."""
         return F.conv2d(x, weight, self.bias, *self._options)
 
     def input_gradient(self, grad: torch.Tensor, weight: torch.Tensor, shape: torch.Size) -> torch.Tensor:
-        """Return the gradient of x, which has this shape, from that of the output."""
+        """Return the gradient of x, which has this shape, from the output's, with a weight restored from storage."""
         return conv2d_input(shape, weight, grad, *self._options)
 
 

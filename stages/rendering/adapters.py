@@ -26,7 +26,7 @@ class StableDiffusionAdapter:
         self.pipeline, self.size = pipeline, size
 
     def tokenizers(self) -> list[PreTrainedTokenizerBase]:
-        """Return the pipeline's tokenizers of CLIP. They have the same tokens, but may fill up prompts differently."""
+        """Return the adapted pipeline's CLIP tokenizers: the same tokens, but prompts may be filled up differently."""
         names = ("tokenizer", "tokenizer_2")
         return [tokenizer for name in names if (tokenizer := getattr(self.pipeline, name, None))]
 
@@ -36,15 +36,15 @@ class StableDiffusionAdapter:
         return [encoder for name in names if (encoder := getattr(self.pipeline, name, None))]
 
     def encode(self, ids: list[torch.Tensor], text: str) -> Tensors:
-        """Encode a prompt by the pipeline to tensors without a batch axis, from its ids (1 L) and its text for T5."""
+        """Encode a prompt by the adapted pipeline, from its ids (1 L) and its text for T5; no batch axis."""
         return (self.pipeline.text_encoder(ids[0])[0][0],)
 
     def predict(self, denoiser: torch.nn.Module, latents: torch.Tensor, timesteps: torch.Tensor, *prompt: torch.Tensor):
-        """Call the denoiser as its pipeline does; return its prediction (B c h w) in a tuple."""
+        """Adapt a call of the denoiser to its pipeline's family; return its prediction (B c h w) in a tuple."""
         return denoiser(latents, timesteps, *prompt, return_dict=False)
 
     def unscale(self, latents: torch.Tensor) -> torch.Tensor:
-        """Return sampled latents (B c h w) on the scale of the pipeline's VAE."""
+        """Return latents (B c h w) on the scale of the adapted pipeline's VAE."""
         return latents / self.pipeline.vae.config.scaling_factor
 
 
@@ -121,7 +121,7 @@ ADAPTERS = {
 
 
 def _encode_clip(encoders: list[torch.nn.Module], ids: list[torch.Tensor]) -> tuple[torch.Tensor, list[torch.Tensor]]:
-    """Return the states of the pipeline's CLIPs before the last layer (L D), side by side, and what each returns first.
+    """Return the states of the adapted pipeline's CLIPs before the last layer (L D), and what each returns first.
 
     That is the pooled output (D) of an encoder with a projection.
     """

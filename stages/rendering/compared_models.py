@@ -11,7 +11,9 @@ from transformers import PreTrainedTokenizerBase
 from stages import UserError
 from stages.common.pretrained import loading
 from stages.common.runtime import Runtime
-from stages.models.loading import index_file, load_config, load_part, read_index, resolve
+from stages.models.families import read_index
+from stages.models.hub import index_file, resolve
+from stages.models.loading import load_config, load_part
 from stages.models.params import Model
 from stages.rendering.jobs import ComparedInputs, Job
 from stages.rendering.metadata import parameters

@@ -41,7 +41,7 @@ class ComparedInputs:
     class_name: str
 
     def embeddings_in(self, job: Job) -> dict[str, Path]:
-        """Return no embeddings: a job of a compared model has none of ours."""
+        """Return the embeddings that decide a job of a compared model: none."""
         return {}
 
     def jobs(self) -> list[Job]:
@@ -66,7 +66,7 @@ class RenderInputs:
     snapshots: tuple[Path, ...] = ()
 
     def tokens(self) -> dict[str, str]:
-        """Return the token or plain text that stands for each subject in a prompt."""
+        """Return the token or plain text that stands for each subject in the prompts of jobs."""
         tokens = {"word": self.concept.placeholder_token, "initializer": self.concept.initializer_token}
         tokens |= {file.stem: f"<{file.stem}>" for file in self.snapshots}
         return tokens | {name: f"<{name}>" if _is_file(text) else text for name, text in self.render.subjects.items()}
@@ -77,7 +77,7 @@ class RenderInputs:
         return self.tokens() | steps | {other.compare.subject: other.compare.title for other in self.compared}
 
     def embeddings(self) -> dict[str, Path]:
-        """Return the embedding file of every token in the jobs that the base model does not have."""
+        """Return the embedding file of every token in the jobs' prompts that the base model does not have."""
         files = {f"<{name}>": Path(text) for name, text in self.render.subjects.items() if _is_file(text)}
         snapshots = {f"<{file.stem}>": file for file in self.snapshots}
         return {self.concept.placeholder_token: self.embedding} | snapshots | files
@@ -95,7 +95,7 @@ class RenderInputs:
         return _jobs(self.render, self.render.prompts, self.tokens())
 
     def index(self) -> dict:
-        """Return the content of data/renders/index.json; with snapshots it has the file of each, and of `word`."""
+        """Return the jobs as data/renders/index.json has them; with snapshots, also the file of each, and of `word`."""
         rows = [job.row() for inputs in (self, *self.compared) for job in inputs.jobs()]
         index = {"subjects": self.titles(), "prompts": self.render.prompts, "cells": rows}
         files = {"word": self.embedding} | {file.stem: file for file in self.snapshots}

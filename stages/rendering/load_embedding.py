@@ -35,7 +35,7 @@ class LoadedEmbedding:
         return {"prompt": expanded, "prompt_3": expanded if self.t5_text is None else self.for_t5(text)}
 
     def for_t5(self, text: str) -> str:
-        """Return what T5 reads of a text with the embedding's placeholder."""
+        """Return a text as T5 reads it if the loaded embedding has no vectors for T5: with the initializer token."""
         return text if self.t5_text is None else text.replace(self.placeholder, self.t5_text)
 
 

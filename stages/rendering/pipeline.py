@@ -12,7 +12,8 @@ from diffusers.utils.logging import disable_progress_bar  # noqa: E402
 
 from stages import UserError  # noqa: E402
 from stages.common.pretrained import loading  # noqa: E402
-from stages.models.loading import family, load_components, load_config, read_index  # noqa: E402
+from stages.models.families import family, read_index  # noqa: E402
+from stages.models.loading import load_components, load_config  # noqa: E402
 from stages.models.params import Model  # noqa: E402
 from stages.rendering.params import Render  # noqa: E402
 
@@ -64,7 +65,7 @@ def _options(model: Model) -> dict[str, object]:
 
 
 def _upcasts_vae(model: Model) -> bool:
-    """Return whether the pipeline's VAE exceeds the range of float16, as that of Stable Diffusion XL does."""
+    """Return whether a pipeline needs its VAE in float32, because it exceeds the range of float16, as SDXL's does."""
     is_xl = family(model) == "StableDiffusionXLPipeline"
     return is_xl and bool(load_config(diffusers.AutoencoderKL, model, "vae").get("force_upcast", True))
 

@@ -51,7 +51,7 @@ class PromptEncoder:
         return torch.cat([tensors[0] for tensors in encoded]), *encoded[0][1:]
 
     def encode_negative(self, text: str, windows: int = 1) -> Tensors:
-        """Return the tensors of a negative prompt; Stable Diffusion XL was trained with zeros for an empty one."""
+        """Return the encoded negative prompt; Stable Diffusion XL was trained with zeros for an empty prompt."""
         encoded = self.encode(text, windows)
         return encoded if text or not self._adapter.zeros_for_empty else tuple(map(torch.zeros_like, encoded))
 

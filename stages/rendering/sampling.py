@@ -50,7 +50,7 @@ class ImageSampler:
         self._limit = limit if runtime.micro_batch == "auto" else min(limit, runtime.micro_batch)
 
     def parameters(self, job: Job, image: Image.Image) -> str:
-        """Return the text that is saved with the image that was sampled for a job."""
+        """Return the text chunk of the image that the sampler returns for a job."""
         return parameters(self._inputs, job, type(self._pipeline.scheduler).__name__, image.size)
 
     @torch.no_grad()
@@ -153,7 +153,7 @@ class ImageSampler:
         return self._adapter.predict(self._denoiser, latents, timesteps, *prompts)
 
     def _encoded(self, jobs: list[Job]) -> Tensors:
-        """Return the encoded prompts of a batch, first the embeddings (G x B W x L D); negative prompts lead."""
+        """Return the encoded prompts of a sampled batch, embeddings (G x B W x L D) first, negative prompts leading."""
         windows, negative = self._windows(jobs[0]), []
         if jobs[0].setting.guidance_scale > 1:
             negative = [self._prompts.encode_negative(self._render.negative_prompt, windows)] * len(jobs)
@@ -172,14 +172,14 @@ class ImageSampler:
 
 
 def image_size(pipeline: DiffusionPipeline, render: Render) -> tuple[int, int]:
-    """Return the width and height of images in pixels; by default those that the model was trained with."""
+    """Return the width and height of sampled images in pixels; by default those that the model was trained with."""
     denoiser, factor = getattr(pipeline, "unet", None) or pipeline.transformer, pipeline.vae_scale_factor
     width, height = (size // factor if size else denoiser.config.sample_size for size in (render.width, render.height))
     return width * factor, height * factor
 
 
 def balanced(count: int, limit: int) -> int:
-    """Return the batch size for `count` samples in as few batches of at most `limit` as possible, all nearly equal."""
+    """Return the size of the sampler's batches of `count` images: as few as possible up to `limit`, nearly equal."""
     batches = -(-count // limit)
     return -(-count // batches)
 

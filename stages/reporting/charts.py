@@ -55,7 +55,7 @@ def training_curves(validation: pd.DataFrame, loss: pd.DataFrame) -> dict[str, s
 
 
 def snapshot_curves(panels: list[Panel]) -> dict[str, str]:
-    """Return a curve for each panel as inline SVG, one drawing per size."""
+    """Draw the chart of the snapshots, a curve for each panel, as inline SVG, one drawing per size."""
 
     def plot(figure: Figure) -> None:
         for axes, panel in zip(figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0], panels, strict=True):

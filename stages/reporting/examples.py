@@ -53,7 +53,7 @@ PROGRAMS = {
 
 
 def diffusers_example(file: Path, embedding: dict, params: dict[str, dict], image: str) -> str:
-    """Return an example program that renders the last prompt with the embedding in `file`, and saves `image`."""
+    """Return an example for diffusers: a program that renders the last prompt with the embedding `file` to `image`."""
     model, render, placeholder = params["model"], params["render"], params["concept"]["placeholder_token"]
     base = [_quote(model["base"])] + [f"{key}={_quote(model[key])}" for key in ("revision", "variant") if model[key]]
     tokens = [placeholder, *(f"{placeholder}_{i}" for i in range(1, embedding["vectors"]))]

@@ -101,7 +101,7 @@ def data_uri(path: Path, stage: str) -> str:
 
 
 def read_curve(path: Path, *names: str) -> pd.DataFrame:
-    """Return columns of a CSV file of numbers that `train` writes."""
+    """Read columns of numbers for the report, from a CSV file that `train` writes."""
     columns = dict.fromkeys(names, float)
     return pd.DataFrame(read_csv(path, "train", columns))[[*columns]]
 
@@ -127,7 +127,7 @@ def describe_embedding(path: Path) -> dict:
 
 
 def count_images(manifest: list[dict[str, str]], train: set[str], holdout: set[str]) -> dict[str, int]:
-    """Count the manifest's images that were used, not needed, or rejected, the most frequent reason first."""
+    """Count the report's images that were used, not needed, or rejected, the most frequent reason first."""
     others = [row for row in manifest if row["file"] not in train | holdout]
     unused = sum(row["verdict"] == "keep" for row in others)
     reasons = Counter(sorted(row["reason"] for row in others if row["verdict"] != "keep"))
@@ -161,7 +161,7 @@ class Snapshot(NamedTuple):
 
 
 def read_snapshots(embeddings: dict[str, str], best_step: int) -> list[Snapshot]:
-    """Return the rendered snapshots and `word` in the order of their steps; `embeddings` has their files by subject."""
+    """Return the report's snapshots and `word` in the order of their steps; `embeddings` has their files by subject."""
     steps = {name: step_of(Path(file)) for name, file in embeddings.items() if name != "word"}
     ordered = sorted((steps | {"word": best_step}).items(), key=lambda item: item[1]) if steps else []
     return [Snapshot(name, step, embeddings.get(name, "")) for name, step in ordered]

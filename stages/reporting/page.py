@@ -33,7 +33,7 @@ KINDS = ("initializer", "word", "real")
 
 
 def render_page(report: Report, inputs: Inputs, params: dict[str, dict], thumbnail: Callable[[Path], str]) -> str:
-    """Return the page as HTML; `params` are shown by section, and `thumbnail` returns that of an image as a data URI.
+    """Return the report page as HTML, with `params` by section; `thumbnail` returns that of an image as a data URI.
 
     Raises UserError for an input that cannot be read.
     """
@@ -82,7 +82,7 @@ def render_page(report: Report, inputs: Inputs, params: dict[str, dict], thumbna
 
 
 def _images(inputs: Inputs, thumbnail: Callable[[Path], str]) -> dict:
-    """Return the page's images of the class: the curated ones, the rows of the manifest, and those not chosen."""
+    """Return the images on the report page: the curated ones, the rows of the manifest, and those not chosen."""
     curated = read_json(inputs.curated / "index.json", "curate", NamedIndex)
     manifest = read_csv(inputs.manifest, "filter", dict.fromkeys(("file", "phash", "verdict", "reason", "detail"), str))
     for row in manifest:
@@ -98,7 +98,7 @@ def _images(inputs: Inputs, thumbnail: Callable[[Path], str]) -> dict:
 
 
 def _snapshots(embeddings: dict[str, str], best_step: int, file: str | None, estimates: dict[str, Value]) -> dict:
-    """Return the page's snapshots of the training, if any, with their measures, and the one in the chosen file."""
+    """Return the snapshots on the report page, if any, with their measures, and the one in the chosen file."""
     snapshots = read_snapshots(embeddings, best_step)
     chosen = next((row for row in snapshots if row.file == file), None)
     return {
@@ -110,7 +110,7 @@ def _snapshots(embeddings: dict[str, str], best_step: int, file: str | None, est
 
 
 def _positions(likeness: dict) -> dict[str, dict[str, float]]:
-    """Return where the page shows each likeness and its interval on the scale, in percent of its length."""
+    """Return where the report page shows each likeness and its interval on the scale, in percent of its length."""
     ends = {"value": "value", "low": "low", "high": "high"}
     flat = {(kind, end): getattr(value, end) for kind, value in likeness.items() for end in ends}
     scaled = scale_positions({key: value for key, value in flat.items() if value is not None})

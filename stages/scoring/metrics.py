@@ -14,7 +14,7 @@ MAX_DISTANCE_RATIO = 0.5
 
 
 def weighted_mean(similarity: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Return the mean similarities (B) in a matrix (R N) under weights of its rows (B R) and of its columns (B N)."""
+    """Return the mean similarities (B) of renders and real images (R N) under weights of both (B R, B N)."""
     return ((rows @ similarity) * columns).sum(axis=1)
 
 

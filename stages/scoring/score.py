@@ -49,7 +49,7 @@ class Scores:
     estimates: dict[str, Estimate]
 
     def metrics(self) -> dict[str, float | bool]:
-        """Return the values by name, and whether the learned embedding brings the renders closer to the real images.
+        """Return the scores by name, and whether the learned embedding brings the renders closer to the real images.
 
         It does if the interval of the gain in similarity is above 0, for every encoder.
         """
@@ -58,7 +58,7 @@ class Scores:
         return values | {"closer_to_real": all((g.value if np.isnan(g.low) else g.low) > 0 for g in gains)}
 
     def best_tradeoff(self) -> str:
-        """Return the subject that scores the best tradeoff, by DINO if measured; of equal ones `word`, or the first.
+        """Return the subject that scores the best tradeoff, by DINO if measured; of equal ones `word` or the first.
 
         Raises UserError if no tradeoff could be estimated.
         """

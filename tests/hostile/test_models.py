@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from stages.common.runtime import Runtime
-from stages.models.families import open_backbone
+from stages.models.loading import open_backbone
 from stages.models.params import Concept, Model
 from stages.rendering.jobs import RenderInputs
 from stages.rendering.params import Render

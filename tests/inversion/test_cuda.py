@@ -22,7 +22,7 @@ from stages.inversion.params import Train
 from stages.inversion.state import TrainState
 from stages.models.acceleration import apply_kernels
 from stages.models.device import DTYPES, configure_torch
-from stages.models.families import open_backbone
+from stages.models.loading import open_backbone
 from stages.models.params import Model
 from tests.closure import ROOT
 from tests.inversion.stage_process import make_project

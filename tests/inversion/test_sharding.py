@@ -21,7 +21,7 @@ from stages.inversion.params import Train
 from stages.inversion.train import train
 from stages.models.acceleration import apply_kernels
 from stages.models.device import DTYPES
-from stages.models.families import open_backbone
+from stages.models.loading import open_backbone
 from stages.models.params import Model
 from stages.models.sharding import shard, sharding_plugin
 from tests.closure import ROOT

@@ -19,7 +19,7 @@ from stages.inversion.params import Train
 from stages.inversion.state import TrainState
 from stages.inversion.train import Result, train
 from stages.models.backbone import Backbone
-from stages.models.families import open_backbone
+from stages.models.loading import open_backbone
 from stages.models.params import Concept, Model
 from stages.models.stable_diffusion import StableDiffusion
 

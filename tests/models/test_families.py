@@ -14,7 +14,7 @@ from transformers import T5EncoderModel
 
 from stages import UserError
 from stages.models.backbone import Backbone
-from stages.models.families import open_backbone
+from stages.models.loading import open_backbone
 from stages.models.params import Concept, Model
 from stages.models.text_encoder import T5_LENGTH
 from tests.inversion.tiny_training import CONCEPT

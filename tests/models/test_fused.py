@@ -14,7 +14,7 @@ pytest.importorskip("triton", reason="Triton is installed only on Linux")
 
 from stages.models.fused import attention, flash_attention, group_norm, layer_norm, pointwise, transformer
 from stages.models.fused.clip import FusedClipLayer, fuse_text_encoder
-from stages.models.fused.frozen_layers import ConcatLinear
+from stages.models.fused.linear import ConcatLinear
 from stages.models.fused.resnet import FusedResnetBlock
 from stages.models.fused.transformer import FusedTransformer2D, FusedTransformerBlock
 from stages.models.fused.unet import FusedUNet, check, fuse_unet

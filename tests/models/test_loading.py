@@ -7,7 +7,8 @@ import pytest
 from huggingface_hub.errors import LocalEntryNotFoundError
 
 from stages import UserError
-from stages.models.loading import family, resolve
+from stages.models.families import family
+from stages.models.hub import resolve
 from stages.models.params import Model
 
 OLD, NEW = "a" * 40, "b" * 40

@@ -11,7 +11,7 @@ from stages import UserError
 from stages.common.runtime import Runtime
 from stages.models.acceleration import apply_kernels
 from stages.models.backbone import Backbone
-from stages.models.families import open_backbone
+from stages.models.loading import open_backbone
 from stages.models.params import Model
 from stages.models.weight_storage import (
     FP8,

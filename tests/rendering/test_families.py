@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from stages import UserError
 from stages.common.runtime import Runtime
-from stages.models.families import open_backbone
+from stages.models.loading import open_backbone
 from stages.models.params import Concept, Model
 from stages.models.philox import normal
 from stages.rendering import sampling

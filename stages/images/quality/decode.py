@@ -78,7 +78,7 @@ def _eight_bit(image: Image.Image) -> Image.Image:
 
 
 def flatten(image: Image.Image, colour: tuple) -> Image.Image:
-    """Return an RGBA image on a plain background as RGB, and an RGB image unchanged."""
+    """Flatten a decoded RGBA image onto one colour; return an RGB image unchanged."""
     if image.mode != "RGBA":
         return image
     canvas = Image.new("RGB", image.size, colour)
@@ -93,7 +93,7 @@ def fit(image: Image.Image, side: int, resample: Image.Resampling, reducing_gap:
 
 
 def shrink(image: Image.Image, side: int) -> Image.Image:
-    """Return the image with a longer side of at most `side`; its pixels are means over boxes."""
+    """Shrink a decoded image to a longer side of at most `side`; its pixels are means over boxes."""
     factor, rest = divmod(max(image.size), side)
     if factor and not rest:
         return image.reduce(factor)  # exact means: `resize` rounds after each of its two passes

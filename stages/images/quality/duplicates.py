@@ -35,7 +35,7 @@ def _join(groups: np.ndarray, images: list[int], hashes: list[int], distance: in
 
 
 def best_copies(rows: list[dict], params: Filter) -> dict[int, dict]:
-    """Return for each group of duplicates the usable row with most detail: the largest, sharpest, least compressed."""
+    """Return the best of each group of duplicates: the usable row that is largest, sharpest, least compressed."""
     best: dict[int, tuple[float, dict]] = {}
     for row in (row for row in rows if not reject(row, params)[0]):
         detail = math.log2(min(row["width"], row["height"]) * max(row["sharpness"], 0.01))

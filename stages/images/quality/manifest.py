@@ -75,13 +75,13 @@ def _class_folder(raw: Path, name: str) -> Path:
 
 
 def _other_classes(raw: Path, name: str) -> list[str]:
-    """Return evenly spaced images of each class but that of the manifest, as paths relative to `raw`."""
+    """Return evenly spaced files of the classes that are not in the manifest, as paths relative to `raw`."""
     names = [_file_names(path, raw) for path in sorted(raw.iterdir()) if path.is_dir() and path.name != name]
     return [file for files in names for file in files[:: len(files) // (OF_OTHERS + 1) + 1]]
 
 
 def _file_names(folder: Path, raw: Path) -> list[str]:
-    """Return the paths relative to `raw` of everything in a folder but folders and captions, sorted by their bytes."""
+    """List a folder's files for the manifest, without captions, as paths relative to `raw`, sorted by their bytes."""
     files = [path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()]
     files = [path for path in files if path.suffix != ".txt" or not path.with_suffix("").is_file()]
     return sorted((str(path.relative_to(raw)) for path in files), key=os.fsencode)

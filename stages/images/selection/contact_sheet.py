@@ -54,7 +54,7 @@ def _draw_image(sheet: Image.Image, corner: tuple[int, int], row: Any, raw: Path
 
 
 def thumbnail(path: Path, side: int) -> Image.Image:
-    """Return a thumbnail of an image file, with a longer side of `side`."""
+    """Return a thumbnail of an image file for the contact sheet, with a longer side of `side`."""
     return fit(flatten(decode(path.read_bytes())[0], WHITE), side, Image.Resampling.LANCZOS, reducing_gap=3.0)
 
 

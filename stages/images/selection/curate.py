@@ -11,7 +11,7 @@ from stages.common.files import png_bytes, write_atomic
 from stages.common.read_outs import read_csv, read_text
 from stages.images.selection.choose import choose
 from stages.images.selection.contact_sheet import contact_sheet
-from stages.images.selection.page import render_page
+from stages.images.selection.curated_page import render_page
 from stages.images.selection.params import Curate
 from stages.images.selection.resize import resize_to_square
 

@@ -15,7 +15,7 @@ MAX_CLASSES, MAX_MEGAPIXELS = 200, 100
 
 
 def read_gallery(raw: Path, class_name: str, count: int, side: int) -> dict[str, list[Image.Image]]:
-    """Return the first `count` images, by file name, of each class in `raw` but one, padded to squares of `side` px.
+    """Read the gallery: the first `count` images of each class in `raw` but one, padded to squares of `side` px.
 
     Of more than MAX_CLASSES classes, that many are taken at equal distances in the order of their names. Files that
     cannot be decoded are skipped, and classes without images left out. Raises UserError if `raw` does not exist.

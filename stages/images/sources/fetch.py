@@ -44,7 +44,7 @@ def fetch(dataset: Dataset, raw: Path, scratch: Path) -> dict:
 
 
 def _unpack(archive: Path, name: str, raw: Path, scratch: Path, dataset: Dataset) -> dict:
-    """Unpack a fetched archive to `raw/<Class>/<file>`; the class of images without a folder is the archive's name."""
+    """Fetch images from an archive to `raw/<Class>/<file>`; without a folder their class is the archive's name."""
     folder = scratch / "unpacked"
     try:
         files = unpack(archive, folder, name, dataset)

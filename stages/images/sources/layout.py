@@ -23,7 +23,7 @@ ADVICE = "Move your images out of data/, such as to images/<Class>, and set data
 
 
 def check_paths(raw: Path, source: Path | None) -> None:
-    """Raise UserError if `raw` has files that download did not write, or overlaps the folder `source`."""
+    """Raise UserError if the layout would replace files that download did not write, or the folder `source`."""
     if unlisted := unlisted_files(raw):
         names = ", ".join(map(str, unlisted[:5])) + f" and {len(unlisted) - 5} more" * (len(unlisted) > 5)
         raise UserError(f"download did not write {names}, and would delete them with {raw}; nothing was done. {ADVICE}")

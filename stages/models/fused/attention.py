@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from stages.models.fused.flash_attention import LARGE, SMALL, FlashAttention, unpack_qkv
-from stages.models.fused.frozen_layers import concat_weights
+from stages.models.fused.linear import concat_weights
 
 LARGE_SHARED_MEMORY = 160 * 1024  # bytes of shared memory per block that LARGE needs
 
@@ -47,7 +47,7 @@ def xformers(q_or_qkv: torch.Tensor, kv: torch.Tensor | None) -> torch.Tensor:
 
 
 def max_head_dim(device: torch.device) -> int:
-    """Return the largest head dimension whose blocks fit into a device's shared memory."""
+    """Return the largest head dimension of attention that the project's kernel computes on a device."""
     if device.type != "cuda":
         return LARGE
     available = torch.cuda.get_device_properties(device).shared_memory_per_block_optin
@@ -64,5 +64,5 @@ class CrossAttentionKV(nn.Module):
         self._sizes = [len(weight) for weight in weights]
 
     def forward(self, context: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Return the cross-attention's packed keys and values (B L 2E') for encoded captions (B L E), by block."""
+        """Return each block's cross-attention keys and values, packed (B L 2E'), for encoded captions (B L E)."""
         return F.linear(context, self.weight).split(self._sizes, -1)

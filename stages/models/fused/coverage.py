@@ -21,7 +21,7 @@ def find_modules(root: nn.Module, kind: type[nn.Module]) -> list[tuple[nn.Module
 
 
 def is_standard_resnet(block: ResnetBlock2D) -> bool:
-    """Return whether FusedResnetBlock covers a block."""
+    """Return whether the fused kernels cover a ResNet block: it has the standard layers."""
     return (
         (block.time_embedding_norm == "default" or block.time_emb_proj is None)
         and not block.skip_time_act
@@ -34,12 +34,12 @@ def is_standard_resnet(block: ResnetBlock2D) -> bool:
 
 
 def takes_skip(resnet: nn.Module) -> bool:
-    """Return whether FusedUpBlock covers a fused ResNet block: its input is concatenated, so it has a shortcut."""
+    """Return whether the fused kernels cover the concatenation before a ResNet block, which then has a shortcut."""
     return isinstance(resnet, FusedResnetBlock) and resnet.conv_shortcut is not None
 
 
 def is_standard_transformer(model: Transformer2DModel) -> bool:
-    """Return whether FusedTransformer2D covers a model."""
+    """Return whether the fused kernels cover a transformer: all its blocks have the standard layers."""
     return model.is_input_continuous and all(_is_standard_block(block) for block in model.transformer_blocks)
 
 

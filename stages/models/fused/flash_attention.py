@@ -25,7 +25,7 @@ TARGET_PROGRAMS = 512  # with few keys, queries are split into chunks for up to 
 
 @triton.jit
 def _load_rows(x, row, num_rows, lane, stride, D: tl.constexpr):
-    """Load rows of one head, with zeros beyond the last row and the last lane."""
+    """Load rows of one head for a block of flash attention, with zeros beyond the last row and the last lane."""
     inside = (row < num_rows)[:, None] & (lane < D)[None, :]
     return tl.load(x + row[:, None] * stride + lane[None, :], inside, other=0.0)
 

@@ -9,8 +9,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from stages.models.fused import pointwise
-from stages.models.fused.frozen_layers import ConcatLinear, FrozenConv2d, linear_1x1
 from stages.models.fused.group_norm import FusedGroupNorm
+from stages.models.fused.linear import ConcatLinear, FrozenConv2d, linear_1x1
 
 
 class FusedResnetBlock(nn.Module):

@@ -66,7 +66,7 @@ def fuse_unet(unet: UNet2DConditionModel, attention: AttentionFunction) -> nn.Mo
 
 
 def _fuse_transformers(unet: UNet2DConditionModel, attention: AttentionFunction) -> CrossAttentionKV | None:
-    """Fuse all transformers of a UNet and return the module for their keys and values; None if any is not covered."""
+    """Fuse the UNet's transformers and return the module for their keys and values; None if any is not covered."""
     found = find_modules(unet, Transformer2DModel)
     if not found or unet.encoder_hid_proj is not None or not all(is_standard_transformer(m) for *_, m in found):
         return None

@@ -15,18 +15,18 @@ MOST_IMAGES = 2000
 
 
 def render_page(title: str, table: pd.DataFrame, raw: Path, params: Curate) -> str:
-    """Return the page with the first MOST_IMAGES rows of a ranked manifest as HTML."""
+    """Return data/curated.html: a page with the first MOST_IMAGES rows of a ranked manifest."""
     images = table.head(MOST_IMAGES).to_dict("records")
     for image in images:
         image["uri"] = thumbnail_uri(raw / image["file"]) if image["phash"] else ""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string(Path(__file__).with_name("page.html").read_text(encoding="utf-8"))
+    template = environment.from_string(Path(__file__).with_name("curated_page.html").read_text(encoding="utf-8"))
     counts, overrides = table["part"].value_counts(), params.model_dump(include={"include", "exclude", "count"})
     return template.render(title=title, images=images, counts=counts, headings=HEADINGS, overrides=overrides) + "\n"
 
 
 def thumbnail_uri(path: Path) -> str:
-    """Return a thumbnail of an image for the page, as a data URI."""
+    """Return a thumbnail for the page of the curated images, as a data URI."""
     file = io.BytesIO()
     thumbnail(path, SIDE).save(file, "JPEG", quality=82)
     return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
