@@ -8,7 +8,6 @@ from pathlib import Path
 
 import torch
 from diffusers import DiffusionPipeline
-from diffusers.loaders import TextualInversionLoaderMixin
 
 from stages import UserError
 from stages.common.read_outs import read_embedding
@@ -62,11 +61,6 @@ def load_embedding(pipeline: DiffusionPipeline, file: Path | str, token: str) ->
     for name, (tokenizer, encoder) in parts.items():
         _add(tokenizer, encoder, tokens, torch.from_numpy(tables[name]))
     return LoadedEmbedding(token, tuple(tokens), None if "t5xxl" in tables else metadata.get("initializer", ""))
-
-
-def expand(text: str, tokenizer: object) -> str:
-    """Expand every placeholder of a loaded embedding in a text to the tokens of all its vectors."""
-    return TextualInversionLoaderMixin().maybe_convert_prompt(text, tokenizer)
 
 
 def _misfit(file: Path | str, reason: str) -> UserError:

@@ -6,12 +6,13 @@ Legend: L tokens of the window, W windows, D width.
 from collections.abc import Iterable
 
 import torch
+from diffusers.loaders import TextualInversionLoaderMixin
 
 from stages import UserError
 from stages.models.cuda_graph import Tensors
 from stages.models.weight_storage import move
 from stages.rendering.adapters import StableDiffusionAdapter
-from stages.rendering.load_embedding import LoadedEmbedding, expand
+from stages.rendering.load_embedding import LoadedEmbedding
 
 
 class PromptEncoder:
@@ -109,3 +110,8 @@ class PromptEncoder:
                 windows.append([])
             windows[-1] += group
         return [window[: self._room] for window in windows]
+
+
+def expand(text: str, tokenizer: object) -> str:
+    """Expand every placeholder of a loaded embedding in a text to the tokens of all its vectors."""
+    return TextualInversionLoaderMixin().maybe_convert_prompt(text, tokenizer)

@@ -10,7 +10,6 @@ from markupsafe import Markup
 
 from stages.common.read_outs import read_csv, read_json
 from stages.reporting.charts import panels, scale_positions, snapshot_curves, training_curves
-from stages.reporting.examples import diffusers_example
 from stages.reporting.inputs import (
     Inputs,
     Metrics,
@@ -27,7 +26,7 @@ from stages.reporting.inputs import (
 from stages.reporting.measures import Value, measures
 from stages.reporting.params import Report
 from stages.reporting.tables import params_table, provenance_table, unused_images
-from stages.reporting.usage import compatibility, file_stem, web_uis
+from stages.reporting.usage import compatibility, diffusers_example, file_stem, web_uis
 
 KINDS = ("initializer", "word", "real")
 

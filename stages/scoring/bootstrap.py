@@ -63,3 +63,8 @@ def proportion(hits: np.ndarray) -> Estimate:
     """Return the share of hits, with the interval of Wilson (1927): a bootstrap of equal values would have width 0."""
     interval = binomtest(int(hits.sum()), len(hits)).proportion_ci(CONFIDENCE, "wilson")
     return Estimate(float(hits.mean()), float(interval.low), float(interval.high))
+
+
+def weighted_mean(similarity: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Return the means (B) of a matrix (R N) under weights of its rows (B R) and of its columns (B N)."""
+    return ((rows @ similarity) * columns).sum(axis=1)

@@ -8,14 +8,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from stages.scoring.bootstrap import Estimate, estimate, mean
+from stages.scoring.bootstrap import Estimate, estimate, mean, weighted_mean
 
 MAX_DISTANCE_RATIO = 0.5
-
-
-def weighted_mean(similarity: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Return the mean similarities (B) of renders and real images (R N) under weights of both (B R, B N)."""
-    return ((rows @ similarity) * columns).sum(axis=1)
 
 
 def mean_similarity(similarity: np.ndarray) -> Estimate:

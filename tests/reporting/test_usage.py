@@ -11,9 +11,8 @@ from PIL import Image
 from stages.models.params import Concept, Model
 from stages.rendering.load_embedding import load_embedding
 from stages.rendering.params import Render
-from stages.reporting.examples import diffusers_example
 from stages.reporting.inputs import describe_embedding
-from stages.reporting.usage import compatibility, file_stem, web_uis
+from stages.reporting.usage import compatibility, diffusers_example, file_stem, web_uis
 from tests.outs import write_tables
 from tests.tiny import WIDTH, WIDTH_G, WIDTH_T5, tiny_model, tiny_sd3, tiny_sdxl
 
