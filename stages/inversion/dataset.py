@@ -80,11 +80,11 @@ def encode_dataset(
     """
     build = partial(build_captions, concept.property, concept.placeholder_token, recipe.captions)
     captions, choices = build([image.text for image in images.train])
-    training = encode_images(backbone, images.train, choices, recipe.flip), backbone.tokenize(captions)
+    training = encode_images(backbone, images.train, choices, recipe.flip), backbone.text.tokenize(captions)
     held_out = training
     if images.holdout:
         captions, choices = build([None] * len(images.holdout))
-        held_out = encode_images(backbone, images.holdout, choices, False), backbone.tokenize(captions)
+        held_out = encode_images(backbone, images.holdout, choices, False), backbone.text.tokenize(captions)
     backbone.release_vae(for_good=not recipe.progress_every)
     return training, held_out
 

@@ -9,9 +9,9 @@ import torch
 
 from stages.inversion.params import Train
 from stages.inversion.validation import FixedLoss
-from stages.models.backbone import Backbone
 from stages.models.params import Concept
 from stages.models.philox import normal
+from stages.models.text_encoders import TextEncoders
 
 NEAREST = 5
 
@@ -24,47 +24,47 @@ class Start:
     vectors: torch.Tensor
 
 
-def starts(backbone: Backbone, concept: Concept, recipe: Train, loss: FixedLoss) -> list[Start]:
+def starts(text: TextEncoders, concept: Concept, recipe: Train, loss: FixedLoss) -> list[Start]:
     """Return the start that `concept.initialization` names, or those to search: initializer, words, random draws.
 
     `loss` is that of the search batch.
     """
-    initializer = Start(f"initializer token {concept.initializer_token}", backbone.initializer_vectors())
+    initializer = Start(f"initializer token {concept.initializer_token}", text.initializer_vectors())
     if concept.initialization == "random":
-        return [random_start(backbone, concept.vectors, recipe.seed, 0)]
+        return [random_start(text, concept.vectors, recipe.seed, 0)]
     if concept.initialization != "search":
         return [initializer]
-    words = word_starts(backbone, initializer.vectors, loss, recipe.search_words)[: (recipe.search_starts - 1) // 2]
+    words = word_starts(text, initializer.vectors, loss, recipe.search_words)[: (recipe.search_starts - 1) // 2]
     draws = range(recipe.search_starts - 1 - len(words))
-    return [initializer, *words, *(random_start(backbone, concept.vectors, recipe.seed, draw) for draw in draws)]
+    return [initializer, *words, *(random_start(text, concept.vectors, recipe.seed, draw) for draw in draws)]
 
 
-def random_start(backbone: Backbone, vectors: int, seed: int, draw: int) -> Start:
+def random_start(text: TextEncoders, vectors: int, seed: int, draw: int) -> Start:
     """Draw vectors from the distribution of all token embeddings, every dimension on its own."""
-    table = backbone.token_embeddings()
+    table = text.token_embeddings()
     noise = torch.from_numpy(normal(seed, "initial", draw, 0, (vectors, table.shape[1])))
     return Start(f"random draw {draw}", table.mean(0) + table.std(0) * noise)
 
 
-def word_starts(backbone: Backbone, initializer: torch.Tensor, loss: FixedLoss, count: int) -> list[Start]:
+def word_starts(text: TextEncoders, initializer: torch.Tensor, loss: FixedLoss, count: int) -> list[Start]:
     """Return initial embeddings: the `count` words that the gradient at the initializer (V D) favours, by their loss.
 
     The first-order change of the loss, if all V vectors move to a word, is one matrix product for all words.
     """
-    table, words = backbone.token_embeddings(), backbone.words()
+    table, words = text.token_embeddings(), text.words()
     change = table @ loss.gradient(initializer).sum(0)
     rows = [row for row in change.argsort(stable=True).tolist() if words[row]][:count]
     found = [Start(f"word {words[row]}", table[row].expand(len(initializer), -1).clone()) for row in rows]
     return sorted(found, key=lambda start: loss(start.vectors).mean().item())
 
 
-def nearest_words(backbone: Backbone, vectors: torch.Tensor) -> str:
+def nearest_words(text: TextEncoders, vectors: torch.Tensor) -> str:
     """Return the words nearest to an initial or learned embedding, by the cosine to the mean of its vectors (V D).
 
     The model's tables count equally.
     """
-    table, mean = (backbone.tables.normalize(x) for x in (backbone.token_embeddings(), vectors.mean(0, keepdim=True)))
+    table, mean = (text.tables.normalize(x) for x in (text.token_embeddings(), vectors.mean(0, keepdim=True)))
     similarity = table @ mean[0]
-    words = backbone.words()
+    words = text.words()
     rows = [row for row in similarity.argsort(descending=True, stable=True).tolist() if words[row]]
     return ", ".join(words[row] for row in rows[:NEAREST])

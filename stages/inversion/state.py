@@ -69,8 +69,10 @@ class TrainState:
         return [relative_loss(row, self.reference) for row in self.validation]
 
 
-def initial_state(recipe: Train, start: str, vectors: torch.Tensor, reference: torch.Tensor) -> TrainState:
+def initial_state(
+    recipe: Train, start: str, vectors: torch.Tensor, reference: torch.Tensor, micro_batch: int = 0
+) -> TrainState:
     """Return the training state before the first step, from the embedding `vectors` (V D) that `start` names."""
     tensors = [*(vectors.clone() for _ in range(3)), *(torch.zeros_like(vectors) for _ in range(2))]
     scale = LossScale(INITIAL_SCALE if recipe.mixed_precision == "fp16" else 1.0)
-    return TrainState(start, *tensors, reference=reference, scale=scale)
+    return TrainState(start, *tensors, reference=reference, scale=scale, micro_batch=micro_batch)

@@ -62,15 +62,15 @@ def train(
     """
     _check_processes(accelerator, recipe, is_sharded(backbone.denoiser))
     training, held_out = encode_dataset(backbone, concept, recipe, images)
-    sampler, initializer = Sampler(*training, backbone.schedule, recipe), backbone.initializer_vectors()
-    fixed = partial(fixed_batch, schedule=backbone.schedule, seed=recipe.seed)
+    text, sampler = backbone.text, Sampler(*training, backbone.schedule, recipe)
+    initializer, fixed = text.initializer_vectors(), partial(fixed_batch, schedule=backbone.schedule, seed=recipe.seed)
     validation, test = (fixed(*held_out, stream, strata=recipe.validation_timesteps) for stream in HELD_OUT)
     loss = DiffusionLoss(backbone, recipe.batch_size, (resumed or runtime).micro_batch, graph=can_capture(backbone))
     samples = sampler.draw(0, share(recipe.batch_size, accelerator))
     loss.fit_micro_batch(initializer, samples, validation, runtime.gradient_checkpointing, accelerator)
     validation, test = (FixedLoss(loss, batch, accelerator) for batch in (validation, test))
     caption, scene = recipe.progress_prompt.replace("{}", concept.placeholder_token), training[0].square()
-    optimizer = Optimizer(recipe, backbone.tables, initializer, backbone.token_embeddings())
+    optimizer = Optimizer(recipe, text.tables, initializer, text.token_embeddings())
     advance = partial(
         training_loop,
         recipe,
@@ -85,15 +85,15 @@ def train(
     if state is None:
         comparison = FixedLoss(loss, fixed(*training, "search", strata=SEARCH_TIMESTEPS), accelerator)
         reference, states = validation(initializer), []
-        for start in starts(backbone, concept, recipe, comparison):
-            states.append(initial_state(recipe, start.name, optimizer.project(start.vectors), reference))
-            states[-1].micro_batch = loss.micro_batch  # the search ends with a checkpoint
+        for start in starts(text, concept, recipe, comparison):
+            vectors = optimizer.project(start.vectors)
+            states.append(initial_state(recipe, start.name, vectors, reference, loss.micro_batch))
         state = search(states, advance, comparison, recipe.search_steps, callbacks)
     state.micro_batch = loss.micro_batch
     advance(state, callbacks=callbacks)
     callbacks.end(state)
-    nearest, tested = [nearest_words(backbone, vectors) for vectors in (state.initial, state.best)], test(state.best)
-    return Result(state, backbone.tables, backbone.architecture, relative_loss(tested, test(initializer)), *nearest)
+    nearest, tested = [nearest_words(text, vectors) for vectors in (state.initial, state.best)], test(state.best)
+    return Result(state, text.tables, backbone.architecture, relative_loss(tested, test(initializer)), *nearest)
 
 
 def _check_processes(accelerator: Accelerator, recipe: Train, sharded: bool) -> None:

@@ -12,7 +12,7 @@ from torch.func import functional_call
 from transformers import CLIPTextModelWithProjection
 
 from stages.common.pretrained import check_vocabulary
-from stages.models.text_encoder import T5_LENGTH
+from stages.models.text_encoders import T5_LENGTH
 
 PREDICTIONS = ("epsilon", "v_prediction", "sample")
 OTHER_SCHEDULES = ("EDM", "FlowMatch", "Cosine")  # starts of the names of schedulers whose noise is not DDPM's

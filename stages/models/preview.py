@@ -26,7 +26,8 @@ def preview(
     device, scheduler = backbone.device, backbone.scheduler
     new, sizes = vectors.to(device), sizes.to(device)
     prompts = [
-        backbone.encode_prompt(ids.to(device), new) for ids in (backbone.tokenize([caption]), backbone.empty_prompt())
+        backbone.encode_prompt(ids.to(device), new)
+        for ids in (backbone.text.tokenize([caption]), backbone.text.empty_prompt())
     ]
     scheduler.set_timesteps(STEPS)
     latents = torch.from_numpy(normal(seed, "render", 0, 0, (1, *shape))).to(device)

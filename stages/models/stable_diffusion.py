@@ -10,6 +10,7 @@ import torch
 from stages.models.backbone import Backbone
 from stages.models.noise_schedule import NoiseSchedule, ddim
 from stages.models.params import Concept, Model
+from stages.models.text_encoders import TextEncoders
 
 
 class StableDiffusion(Backbone):
@@ -19,18 +20,18 @@ class StableDiffusion(Backbone):
         self, parts: SimpleNamespace, model: Model, concept: Concept, device: torch.device, dtype: torch.dtype
     ) -> None:
         unet = parts.unet.to(memory_format=torch.channels_last)
-        encoders = {"clip": (parts.tokenizer, parts.text_encoder)}
-        super().__init__(concept, device, dtype, vae=parts.vae, denoiser=unet, encoders=encoders)
+        text = TextEncoders({"clip": (parts.tokenizer, parts.text_encoder)}, concept)
+        super().__init__(text, unet, parts.vae, device, dtype)
         self.schedule, self.scheduler = NoiseSchedule.of(parts.scheduler).to(device), ddim(parts.scheduler)
 
     @property
     def architecture(self) -> str:
-        if self.tables.widths["clip"] < 1024:
+        if self.text.tables.widths["clip"] < 1024:
             return "stable-diffusion-v1"
         return f"stable-diffusion-v2-{'768-v' if self.schedule.prediction_type == 'v_prediction' else '512'}"
 
     def encode_prompt(self, ids: torch.Tensor, vectors: torch.Tensor) -> tuple[torch.Tensor]:
-        (encoder,) = self._encoders
+        (encoder,) = self.text.encoders
         return (encoder(ids, vectors).last_hidden_state,)
 
     def predict(

@@ -9,9 +9,10 @@ import torch
 from torch.nn import functional as F
 
 from stages.models.backbone import Backbone
+from stages.models.fixed_text_encoder import FixedTextEncoder, TextEncodersBesideFixed
 from stages.models.noise_schedule import FlowSchedule
 from stages.models.params import Concept, Model
-from stages.models.text_encoder import T5_LENGTH, FixedTextEncoder
+from stages.models.text_encoders import T5_LENGTH, TextEncoders
 
 
 class StableDiffusion3(Backbone):
@@ -29,10 +30,12 @@ class StableDiffusion3(Backbone):
         }
         if model.t5 == "train":
             encoders["t5xxl"] = (parts.tokenizer_3, parts.text_encoder_3)
-        super().__init__(concept, device, dtype, vae=parts.vae, denoiser=parts.transformer, encoders=encoders)
-        self._width, self._fixed_t5 = parts.transformer.config.joint_attention_dim, None
         if model.t5 == "frozen":
-            self._fixed_t5 = FixedTextEncoder(parts.tokenizer_3, parts.text_encoder_3, device)
+            t5 = FixedTextEncoder(parts.tokenizer_3, parts.text_encoder_3, device)
+            text = TextEncodersBesideFixed(encoders, concept, t5)
+        else:
+            text = TextEncoders(encoders, concept)
+        super().__init__(text, parts.transformer, parts.vae, device, dtype)
         self.schedule, self.scheduler = FlowSchedule.of(parts.scheduler), parts.scheduler
 
     @property
@@ -42,30 +45,18 @@ class StableDiffusion3(Backbone):
             return "stable-diffusion-v3-medium"
         return f"stable-diffusion-v3.5-{'medium' if config.dual_attention_layers else 'large'}"
 
-    def tokenize(self, captions: list[str]) -> torch.Tensor:
-        placeholder, initializer = self._concept.placeholder_token, self._concept.initializer_token
-        texts = [caption.replace(placeholder, initializer) for caption in captions]
-        return self._with_t5_rows(super().tokenize(captions), texts)
-
-    def empty_prompt(self) -> torch.Tensor:
-        return self._with_t5_rows(super().empty_prompt(), [""])
-
-    def _with_t5_rows(self, ids: torch.Tensor, texts: list[str]) -> torch.Tensor:
-        """Append the row of each text in the outputs of a frozen T5, if there is one."""
-        return torch.cat([ids, self._fixed_t5.encode(texts)], dim=1) if self._fixed_t5 else ids
-
     def encode_prompt(self, ids: torch.Tensor, vectors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the prompt embeddings (B L 4096), CLIP's before T5's, and the pooled prompt of both CLIPs (B 2048)."""
-        clip_l, clip_g, *t5 = self._rows(ids, vectors)
+        clip_l, clip_g, *t5 = self.text.split(ids, vectors)
         clips = [encoder(part, rows, output_hidden_states=True) for encoder, part, rows in (clip_l, clip_g)]
         clip = torch.cat([output.hidden_states[-2] for output in clips], dim=-1)
         if t5:
             ((encoder, part, rows),) = t5
             prompt = encoder(part, rows).last_hidden_state
-        elif self._fixed_t5:
-            prompt = self._fixed_t5(ids[:, -1])
+        elif self.text.fixed:
+            prompt = self.text.fixed(ids[:, -1])
         else:
-            prompt = clip.new_zeros(len(ids), T5_LENGTH, self._width)
+            prompt = clip.new_zeros(len(ids), T5_LENGTH, self.denoiser.config.joint_attention_dim)
         clip = F.pad(clip, (0, prompt.shape[-1] - clip.shape[-1]))
         return torch.cat([clip, prompt.to(clip.dtype)], dim=1), torch.cat([output.text_embeds for output in clips], -1)
 

@@ -10,6 +10,7 @@ import torch
 from stages.models.backbone import Backbone
 from stages.models.noise_schedule import NoiseSchedule, ddim
 from stages.models.params import Concept, Model
+from stages.models.text_encoders import TextEncoders
 
 
 class StableDiffusionXL(Backbone):
@@ -25,13 +26,13 @@ class StableDiffusionXL(Backbone):
             "clip_l": (parts.tokenizer, parts.text_encoder),
             "clip_g": (parts.tokenizer_2, parts.text_encoder_2),
         }
-        super().__init__(concept, device, dtype, vae=parts.vae, denoiser=unet, encoders=encoders)
+        super().__init__(TextEncoders(encoders, concept), unet, parts.vae, device, dtype)
         self.schedule, self.scheduler = NoiseSchedule.of(parts.scheduler).to(device), ddim(parts.scheduler)
 
     def encode_prompt(self, ids: torch.Tensor, vectors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the prompt embeddings (B L 2048) and the pooled prompt (B 1280)."""
         clip_l, clip_g = (
-            encoder(part, rows, output_hidden_states=True) for encoder, part, rows in self._rows(ids, vectors)
+            encoder(part, rows, output_hidden_states=True) for encoder, part, rows in self.text.split(ids, vectors)
         )
         return torch.cat([clip_l.hidden_states[-2], clip_g.hidden_states[-2]], dim=-1), clip_g.text_embeds
 

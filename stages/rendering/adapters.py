@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from stages import UserError
 from stages.models.cuda_graph import Tensors
-from stages.models.text_encoder import T5_LENGTH
+from stages.models.text_encoders import T5_LENGTH
 
 
 class StableDiffusionAdapter:

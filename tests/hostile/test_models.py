@@ -144,7 +144,7 @@ def test_model_is_refused_or_renders(name: str, base: Path, tmp_path: Path):
 
     def use() -> None:
         backbone = open_backbone(inputs.model, CONCEPT, "cpu", torch.float32)
-        backbone.tokenize([f"a {CONCEPT.placeholder_token}"])
+        backbone.text.tokenize([f"a {CONCEPT.placeholder_token}"])
         next(ImageSampler(inputs, Runtime(), torch.device("cpu")).batches(inputs.jobs()[:1]))
 
     assert not accepted(use, mib=500) or not name.startswith(MUST_BE_REFUSED)
@@ -177,7 +177,7 @@ def test_model_of_another_family_is_refused_or_trains(part: str, seed: int, othe
 
     def use() -> None:
         backbone = open_backbone(Model(base=str(model)), CONCEPT, "cpu", torch.float32)
-        ids, vectors = backbone.tokenize([f"a {CONCEPT.placeholder_token}"]), backbone.initializer_vectors()
+        ids, vectors = backbone.text.tokenize([f"a {CONCEPT.placeholder_token}"]), backbone.text.initializer_vectors()
         shape, sizes = (1, backbone.denoiser.config.in_channels, 8, 8), torch.zeros(1, 6)
         backbone.encode(torch.zeros(1, 3, 32, 32))
         backbone.predict(torch.zeros(shape), torch.ones(1), backbone.encode_prompt(ids, vectors), sizes)

@@ -71,10 +71,10 @@ def test_batch_split_does_not_change_the_gradient(name: str, open_family: Open, 
     """Batch 4 as 1x4, 2x2, 3+1 and on two processes."""
     backbone, recipe = open_family(name), Train(flip=True, seed=3)
     training, _ = encode_dataset(backbone, SEARCH, recipe, curated_images(curated))
-    sampler, vectors = Sampler(*training, backbone.schedule, recipe), backbone.initializer_vectors()
+    sampler, vectors = Sampler(*training, backbone.schedule, recipe), backbone.text.initializer_vectors()
     loss = DiffusionLoss(backbone, 4, "auto", graph=False)
     full = loss.gradient(vectors, 1.0, sampler.draw(3, range(4)))
-    for part in backbone.tables.split(full[1:].view_as(vectors)).values():
+    for part in backbone.text.tables.split(full[1:].view_as(vectors)).values():
         assert (part.norm(dim=1) > 0).all()
     for micro_batch in (1, 2, 3):
         loss.micro_batch = micro_batch
@@ -133,7 +133,7 @@ def test_sizes_of_the_index_reach_the_denoiser_of_sdxl(open_family: Open, curate
     assert cache.square()[1].tolist() == [square]
     batch = Sampler(cache, ids, backbone.schedule, recipe).draw(0, range(3))  # an epoch has every image once
     assert sorted(batch.sizes.tolist()) == sorted(cache.sizes.tolist())
-    loss, vectors = DiffusionLoss(backbone, 3, "auto", graph=False), backbone.initializer_vectors()
+    loss, vectors = DiffusionLoss(backbone, 3, "auto", graph=False), backbone.text.initializer_vectors()
     sized = loss.losses(vectors, batch)
     batch.sizes[:] = torch.tensor(square)
     assert (loss.losses(vectors, batch) != sized).sum() == 1
@@ -159,8 +159,8 @@ def test_step_never_waits_for_the_device(name: str, open_family: Open, curated: 
     for module in (backbone.denoiser, *backbone.text_encoders):
         module.to("meta")
     if name == "sd3 frozen":
-        backbone._fixed_t5._outputs = [outputs.to("meta") for outputs in backbone._fixed_t5._outputs]
+        backbone.text.fixed._outputs = [outputs.to("meta") for outputs in backbone.text.fixed._outputs]
     backbone.schedule, loss = backbone.schedule.to("meta"), DiffusionLoss(backbone, 2, "auto", graph=False)
-    vectors = torch.zeros(2, sum(backbone.tables.widths.values()), device="meta")
+    vectors = torch.zeros(2, sum(backbone.text.tables.widths.values()), device="meta")
     _, gradient = loss._loss_and_gradient(vectors, torch.ones((), device="meta"), *batch.tensors())
     assert gradient.shape == vectors.shape

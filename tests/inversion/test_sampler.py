@@ -89,9 +89,9 @@ def test_processes_share_the_batch_without_gap_or_overlap():
 def test_batch_split_does_not_change_the_gradient(folder: Path, gamma: float | None):
     """Batch 4 as 1x4, 2x2, 3+1 and on two processes."""
     backbone = open_tiny(folder)
-    ids = backbone.tokenize(["a <critter>", "the <critter>", "photo of <critter>"])
+    ids = backbone.text.tokenize(["a <critter>", "the <critter>", "photo of <critter>"])
     sampler = Sampler(latent_cache(), ids, backbone.schedule, Train(min_snr_gamma=gamma))
-    loss, vectors = DiffusionLoss(backbone, 4, "auto", graph=False), backbone.initializer_vectors()
+    loss, vectors = DiffusionLoss(backbone, 4, "auto", graph=False), backbone.text.initializer_vectors()
     full = loss.gradient(vectors, 1.0, sampler.draw(3, range(4)))
     assert full[1:].norm() > 1e-5
     for micro_batch in (1, 2, 3):

@@ -22,7 +22,7 @@ OPTIONS = {"concept": SEARCH, "search_starts": 5, "search_steps": 2, "search_wor
 
 
 def search_loss(backbone: StableDiffusion) -> FixedLoss:
-    ids = backbone.tokenize(["a <critter>", "the <critter>", "photo of <critter>"])
+    ids = backbone.text.tokenize(["a <critter>", "the <critter>", "photo of <critter>"])
     batch = fixed_batch(latent_cache(), ids, "search", schedule=SCHEDULE, seed=0, strata=2)
     return FixedLoss(DiffusionLoss(backbone, 4, 3, graph=False), batch, Accelerator(cpu=True))
 
@@ -72,10 +72,10 @@ def test_stopped_search_begins_again_with_the_same_result(folder: Path, curated:
 
 def test_words_are_ordered_by_their_loss_among_those_that_the_gradient_favours(folder: Path):
     backbone = open_tiny(folder)
-    loss, table, words = search_loss(backbone), backbone.token_embeddings(), backbone.words()
-    initializer = backbone.initializer_vectors()
+    loss, table, words = search_loss(backbone), backbone.text.token_embeddings(), backbone.text.words()
+    initializer = backbone.text.initializer_vectors()
     count = sum(bool(word) for word in words)
-    ranked = word_starts(backbone, initializer, loss, count)
+    ranked = word_starts(backbone.text, initializer, loss, count)
     assert {start.name for start in ranked} == {f"word {word}" for word in words if word}
     losses = [loss(start.vectors).mean().item() for start in ranked]
     assert losses == sorted(losses)
@@ -89,18 +89,18 @@ def test_words_are_ordered_by_their_loss_among_those_that_the_gradient_favours(f
 def test_starts_of_a_search_and_of_other_initializations(folder: Path):
     backbone = open_tiny(folder)
     loss, recipe = search_loss(backbone), Train(search_starts=5, search_words=4)
-    names = [start.name for start in starts(backbone, SEARCH, recipe, loss)]
+    names = [start.name for start in starts(backbone.text, SEARCH, recipe, loss)]
     assert names[0] == "initializer token dragon"
     assert [name.split()[0] for name in names[1:]] == ["word", "word", "random", "random"]
     random = CONCEPT.model_copy(update={"initialization": "random", "vectors": 64})
-    (start,) = starts(backbone, random, recipe, loss)
-    assert torch.equal(start.vectors, random_start(backbone, 64, recipe.seed, 0).vectors)
-    assert not torch.equal(start.vectors, random_start(backbone, 64, 1, 0).vectors)
-    assert start.vectors.std() == pytest.approx(backbone.token_embeddings().std().item(), rel=0.1)
-    (start,) = starts(backbone, CONCEPT, recipe, loss)
-    assert torch.equal(start.vectors, backbone.initializer_vectors())
+    (start,) = starts(backbone.text, random, recipe, loss)
+    assert torch.equal(start.vectors, random_start(backbone.text, 64, recipe.seed, 0).vectors)
+    assert not torch.equal(start.vectors, random_start(backbone.text, 64, 1, 0).vectors)
+    assert start.vectors.std() == pytest.approx(backbone.text.token_embeddings().std().item(), rel=0.1)
+    (start,) = starts(backbone.text, CONCEPT, recipe, loss)
+    assert torch.equal(start.vectors, backbone.text.initializer_vectors())
 
 
 def test_nearest_word_of_a_word_is_itself(folder: Path):
     backbone = open_tiny(folder)
-    assert nearest_words(backbone, 3 * backbone.initializer_vectors()).startswith("dragon, ")
+    assert nearest_words(backbone.text, 3 * backbone.text.initializer_vectors()).startswith("dragon, ")

@@ -34,9 +34,9 @@ def test_timesteps_are_stratified_for_every_image():
 @pytest.mark.parametrize("processes", [2, 3, 30])
 def test_processes_and_micro_batches_give_the_same_losses(folder: Path, processes: int):
     backbone = open_tiny(folder)
-    ids = backbone.tokenize(["a <critter>", "the <critter>", "photo of <critter>"])
+    ids = backbone.text.tokenize(["a <critter>", "the <critter>", "photo of <critter>"])
     batch = fixed_batch(latent_cache(), ids, "validation", schedule=SCHEDULE, seed=0, strata=4)
-    loss, vectors = DiffusionLoss(backbone, 4, 10, graph=False), backbone.initializer_vectors()
+    loss, vectors = DiffusionLoss(backbone, 4, 10, graph=False), backbone.text.initializer_vectors()
     full = FixedLoss(loss, batch, Accelerator(cpu=True))(vectors)
 
     class Rank:

@@ -16,7 +16,7 @@ from stages import UserError
 from stages.models.backbone import Backbone
 from stages.models.loading import open_backbone
 from stages.models.params import Concept, Model
-from stages.models.text_encoder import T5_LENGTH
+from stages.models.text_encoders import T5_LENGTH
 from tests.inversion.tiny_training import CONCEPT
 from tests.tiny import WIDTH, WIDTH_G, WIDTH_T5, tiny_sd3, tiny_sdxl
 
@@ -70,7 +70,7 @@ def open_pipeline(models: dict[str, Path], name: str) -> DiffusionPipeline:
 
 
 def random_vectors(backbone: Backbone) -> torch.Tensor:
-    return 0.05 * torch.randn(2, sum(backbone.tables.widths.values()), generator=torch.Generator().manual_seed(1))
+    return 0.05 * torch.randn(2, sum(backbone.text.tables.widths.values()), generator=torch.Generator().manual_seed(1))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -79,9 +79,9 @@ def test_prompts_equal_those_of_a_pipeline_with_larger_tables(name: str, models:
     backbone, pipeline = open_family(models, name), open_pipeline(models, name)
     assert pipeline.text_encoder_2.config.eos_token_id == 2
     vectors = random_vectors(backbone)
-    add_tokens(pipeline, backbone.tables.split(vectors))
+    add_tokens(pipeline, backbone.text.tables.split(vectors))
     with torch.no_grad():
-        found = backbone.encode_prompt(backbone.tokenize([CAPTION]), vectors)
+        found = backbone.encode_prompt(backbone.text.tokenize([CAPTION]), vectors)
         for tensor, expected in zip(found, encode_by_diffusers(pipeline, name), strict=True):
             torch.testing.assert_close(tensor, expected, rtol=1e-5, atol=1e-6)
 
@@ -90,7 +90,7 @@ def test_pooled_prompt_is_that_of_the_last_token_and_not_of_the_placeholder(mode
     """Without its correction, a pooled prompt would not depend on what follows the placeholder."""
     backbone = open_family(models, "sdxl")
     encoder, vectors = backbone.text_encoders[1], random_vectors(backbone)
-    ids = backbone.tokenize([CAPTION, CAPTION.replace("snow", "sea")])
+    ids = backbone.text.tokenize([CAPTION, CAPTION.replace("snow", "sea")])
     assert not torch.equal(*backbone.encode_prompt(ids, vectors)[1])
     encoder.text_model.eos_token_id = 2
     assert torch.equal(*backbone.encode_prompt(ids, vectors)[1])
@@ -142,17 +142,17 @@ def test_gradient_of_every_table_equals_that_of_diffusers(name: str, models: dic
         timesteps=torch.tensor([timestep]),
         sizes=torch.tensor([[480.0, 640.0, 0.0, 96.0, 32.0, 32.0]]),
     )
-    conditioning = backbone.encode_prompt(backbone.tokenize([CAPTION]), vectors)
+    conditioning = backbone.encode_prompt(backbone.text.tokenize([CAPTION]), vectors)
     noisy = backbone.schedule.add_noise(batch.latents, batch.noise, batch.timesteps)
     predicted = backbone.predict(noisy, batch.timesteps, conditioning, batch.sizes)
     loss = F.mse_loss(predicted, backbone.schedule.target(batch.latents, batch.noise, batch.timesteps))
     (gradient,) = torch.autograd.grad(loss, vectors)
 
-    tables = add_tokens(pipeline, {n: part.detach() for n, part in backbone.tables.split(vectors).items()})
+    tables = add_tokens(pipeline, {n: part.detach() for n, part in backbone.text.tables.split(vectors).items()})
     expected = LOSSES[name.partition(" ")[0]](pipeline, batch, encode_by_diffusers(pipeline, name))
     torch.testing.assert_close(loss, expected, rtol=1e-4, atol=1e-6)
     expected.backward()
-    for (table, part), suffix in zip(backbone.tables.split(gradient).items(), ("", "_2", "_3"), strict=False):
+    for (table, part), suffix in zip(backbone.text.tables.split(gradient).items(), ("", "_2", "_3"), strict=False):
         ids = getattr(pipeline, f"tokenizer{suffix}").convert_tokens_to_ids(["<critter>", "<critter>_1"])
         assert (part.norm(dim=1) > 0).all(), table
         torch.testing.assert_close(part, tables[table].grad[ids], rtol=1e-3, atol=1e-8)
@@ -162,14 +162,14 @@ def test_gradient_of_every_table_equals_that_of_diffusers(name: str, models: dic
 def test_initializer_and_words_are_in_every_table(name: str, models: dict[str, Path]):
     backbone, pipeline = open_family(models, name, CONCEPT), open_pipeline(models, name)
     names = ("clip_l", "clip_g", "t5xxl")[: 3 if name == "sd3" else 2]
-    assert backbone.tables.widths == {table: WIDTHS[table] for table in names}
-    row, found = backbone.words().index("dragon"), backbone.tables.split(backbone.initializer_vectors())
+    assert backbone.text.tables.widths == {table: WIDTHS[table] for table in names}
+    row, found = backbone.text.words().index("dragon"), backbone.text.tables.split(backbone.text.initializer_vectors())
     for suffix, (table, vector) in zip(("", "_2", "_3"), found.items(), strict=False):
         tokenizer, encoder = (getattr(pipeline, part + suffix) for part in ("tokenizer", "text_encoder"))
         ids = tokenizer.encode("dragon", add_special_tokens=False)
         weights = encoder.get_input_embeddings().weight[ids]
         torch.testing.assert_close(vector[0], weights.mean(0))
-        torch.testing.assert_close(backbone.tables.split(backbone.token_embeddings())[table][row], vector[0])
+        torch.testing.assert_close(backbone.text.tables.split(backbone.text.token_embeddings())[table][row], vector[0])
 
 
 def test_frozen_t5_reads_the_initializer_token_once(models: dict[str, Path], monkeypatch: pytest.MonkeyPatch):
@@ -178,7 +178,7 @@ def test_frozen_t5_reads_the_initializer_token_once(models: dict[str, Path], mon
     forward = T5EncoderModel.forward
     monkeypatch.setattr(T5EncoderModel, "forward", lambda self, ids: lengths.append(len(ids)) or forward(self, ids))
     other = CAPTION.replace("photo", "cat")
-    ids = {caption: backbone.tokenize([caption]) for caption in (CAPTION, other, CAPTION)}
+    ids = {caption: backbone.text.tokenize([caption]) for caption in (CAPTION, other, CAPTION)}
     assert lengths == [1, 1]
     for caption, vectors in ((CAPTION, random_vectors(backbone)), (other, torch.zeros(2, 72))):
         text = caption.replace("<critter>", "dragon")

@@ -39,7 +39,7 @@ def test_preview_equals_the_pipeline_of_diffusers(tmp_path: Path, prediction_typ
 
 def test_preview_depends_on_the_embedding_only(folder: Path):
     backbone = open_tiny(folder)
-    vectors = backbone.initializer_vectors()
+    vectors = backbone.text.initializer_vectors()
     first = preview(backbone, "a photo of a <critter>", vectors, SHAPE, SIZES, seed=0)
     assert np.array_equal(first, preview(open_tiny(folder), "a photo of a <critter>", vectors, SHAPE, SIZES, seed=0))
     assert not np.array_equal(first, preview(backbone, "a photo of a <critter>", -9 * vectors, SHAPE, SIZES, seed=0))

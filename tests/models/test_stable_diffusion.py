@@ -22,25 +22,25 @@ from tests.tiny import tiny_model, tiny_sd3, tiny_sdxl
 def test_embeddings_words_and_initializer(folder: Path, backbone: StableDiffusion):
     table = CLIPTextModel.from_pretrained(folder / "text_encoder").get_input_embeddings().weight
     tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
-    assert torch.equal(backbone.token_embeddings(), table)
-    words = backbone.words()
+    assert torch.equal(backbone.text.token_embeddings(), table)
+    words = backbone.text.words()
     assert len(words) == len(table)
     assert all(tokenizer.convert_tokens_to_ids(f"{word}</w>") == row for row, word in enumerate(words) if word)
     assert "dragon" in words
     assert not {tokenizer.bos_token, tokenizer.eos_token, "<critter>"} & set(words)
-    assert torch.equal(backbone.initializer_vectors(), table[[words.index("dragon")]])
+    assert torch.equal(backbone.text.initializer_vectors(), table[[words.index("dragon")]])
 
 
 def test_initializer_of_a_phrase_is_its_mean(folder: Path):
     phrase = open_tiny(folder, CONCEPT.model_copy(update={"initializer_token": "red cat", "initialization": "phrase"}))
-    table, words = phrase.token_embeddings(), phrase.words()
+    table, words = phrase.text.token_embeddings(), phrase.text.words()
     rows = [words.index("red"), words.index("cat")]
-    torch.testing.assert_close(phrase.initializer_vectors(), table[rows].mean(0, keepdim=True))
+    torch.testing.assert_close(phrase.text.initializer_vectors(), table[rows].mean(0, keepdim=True))
 
 
 def test_prompt_embeddings_equal_those_of_an_encoder_with_a_larger_table(folder: Path, three_vectors: StableDiffusion):
     vectors = torch.randn(3, 32, generator=torch.Generator().manual_seed(1))
-    ids = three_vectors.tokenize(["a photo of <critter> in the snow"])
+    ids = three_vectors.text.tokenize(["a photo of <critter> in the snow"])
     tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
     tokenizer.add_tokens(["<critter>", "<critter>_1", "<critter>_2"])
     encoder = CLIPTextModel.from_pretrained(folder / "text_encoder").eval()
@@ -79,7 +79,7 @@ def test_gradient_checkpointing_gives_the_same_gradient(build: Callable[[Path], 
         backbone = open_tiny(tmp_path / "model")
         if recompute:
             backbone.enable_gradient_checkpointing()
-        vectors, ids = backbone.initializer_vectors().requires_grad_(), backbone.tokenize(["a <critter>"])
+        vectors, ids = backbone.text.initializer_vectors().requires_grad_(), backbone.text.tokenize(["a <critter>"])
         latents = torch.ones(1, backbone.denoiser.config.in_channels, 8, 8)
         with saved_tensors_hooks(lambda tensor: kept[-1].append(tensor) or tensor, lambda tensor: tensor):
             kept.append([])
@@ -115,7 +115,7 @@ def test_concept_that_does_not_fit_the_model_is_refused(folder: Path, concept: d
 @pytest.mark.parametrize("caption", ["a photo of a dragon", "a " * 30 + "<critter>"], ids=["missing", "cut off"])
 def test_caption_without_the_whole_placeholder_is_refused(backbone: StableDiffusion, caption: str):
     with pytest.raises(UserError, match="has no <critter> within its first 16 tokens"):
-        backbone.tokenize([caption])
+        backbone.text.tokenize([caption])
 
 
 def copy_part(folder: Path, target: Path, part: str) -> Path:

@@ -53,12 +53,12 @@ def modules(backbone: Backbone) -> dict[str, nn.Module]:
 def loss_of(backbone: Backbone, vectors: torch.Tensor) -> torch.Tensor:
     channels, random = backbone.denoiser.config.in_channels, torch.Generator().manual_seed(0)
     noisy, sizes = torch.randn(2, channels, 8, 8, generator=random), torch.full((2, 6), 32.0)
-    prompt = backbone.encode_prompt(backbone.tokenize(["a photo of <critter>"] * 2), vectors)
+    prompt = backbone.encode_prompt(backbone.text.tokenize(["a photo of <critter>"] * 2), vectors)
     return backbone.predict(noisy, torch.tensor([100, 800]), prompt, sizes).square().mean()
 
 
 def initial(backbone: Backbone) -> torch.Tensor:
-    return backbone.initializer_vectors().requires_grad_()
+    return backbone.text.initializer_vectors().requires_grad_()
 
 
 @pytest.mark.parametrize("layer", [nn.Linear(24, 16), nn.Conv2d(4, 6, 3, stride=2, padding=1, groups=2, bias=False)])

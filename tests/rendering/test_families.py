@@ -107,10 +107,10 @@ def test_prompts_are_encoded_as_in_training(open_family: Callable, models: dict,
     sampler, (build, t5, tables, _) = open_family(name), FAMILIES[name]
     concept = CONCEPT.model_copy(update={"vectors": 2})
     backbone = open_backbone(Model(base=str(models[build]), t5=t5), concept, "cpu", torch.float32)
-    assert list(backbone.tables.widths) == list(tables)
+    assert list(backbone.text.tables.widths) == list(tables)
     vectors = load_file(tmp_path / "embedding.safetensors")
     trained = backbone.encode_prompt(
-        backbone.tokenize(["a <critter> at night"]), torch.cat([vectors[table] for table in tables], dim=1)
+        backbone.text.tokenize(["a <critter> at night"]), torch.cat([vectors[table] for table in tables], dim=1)
     )
     sampler.prepare([job("a <critter> at night")])
     for ours, expected in zip(sampler._prompts.encode("a <critter> at night"), trained, strict=True):

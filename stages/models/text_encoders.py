@@ -1,19 +1,20 @@
-"""Frozen text encoders, CLIP or T5: one to which the placeholder token is new, and one that never sees it.
+"""Frozen text encoders, CLIP or T5, to which the placeholder token is new: one, and all of a model side by side.
 
 Legend: B batch, L tokens of a prompt, V vectors of the embedding, N tokens of the vocabulary, D width.
 """
+
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch.func import functional_call
 from torch.nn import functional as F
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import CLIPTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import ModelOutput
 
 from stages import UserError
-from stages.models.embedding import ExtendedEmbedding, placeholder_tokens
+from stages.models.embedding import ExtendedEmbedding, Tables, placeholder_tokens
 from stages.models.params import Concept
-from stages.models.weight_storage import move
 
 T5_LENGTH = 256  # tokens of a prompt for T5; the default of StableDiffusion3Pipeline
 
@@ -96,34 +97,78 @@ class TextEncoder:
         return functional_call(self.model, {self._new_rows: vectors}, kwargs={"input_ids": ids, **options})
 
 
-class FixedTextEncoder:
-    """A text encoder that never sees the placeholder token, so that every text is encoded once.
+class TextEncoders:
+    """The text encoders of a model that are trained, side by side, CLIP's first; `fixed` is one that is not.
 
-    The model is on the device only while it encodes. A training step holds its outputs and no weights.
+    `tables` names their tables of token embeddings.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, device: torch.device) -> None:
-        self._tokenizer, self._model, self._device = tokenizer, model, device
-        self._rows: dict[str, int] = {}
-        # The outputs for all texts (N L D), and before them those for fewer texts, which a CUDA graph may still read.
-        self._outputs: list[torch.Tensor] = []
+    fixed: Callable[[torch.Tensor], torch.Tensor] | None = None
 
-    @torch.no_grad()
-    def encode(self, texts: list[str]) -> torch.Tensor:
-        """Encode the texts that the fixed text encoder has not seen, and return the row of each text (B 1)."""
-        if new := [text for text in dict.fromkeys(texts) if text not in self._rows]:
-            move(self._model, self._device, "auto")
-            ids = to_ids(self._tokenizer, new).to(self._device)
-            # One at a time, so that an output does not depend on the other texts.
-            outputs = [self._model(row[None]).last_hidden_state for row in ids]
-            self._model.cpu()
-            self._outputs.append(torch.cat([*self._outputs[-1:], *outputs]))
-            self._rows |= {text: row for row, text in enumerate(new, len(self._rows))}
-        return torch.tensor([[self._rows[text]] for text in texts])
+    def __init__(self, encoders: dict[str, tuple[PreTrainedTokenizerBase, PreTrainedModel]], concept: Concept) -> None:
+        """Take the tokenizers and models by the names of their tables.
 
-    def __call__(self, rows: torch.Tensor) -> torch.Tensor:
-        """Return the outputs (B L D) in rows (B) that `encode` returned."""
-        return self._outputs[-1].index_select(0, rows)
+        Raises UserError for an initializer token that this model cannot start from.
+        """
+        self._concept = concept
+        self.encoders = [TextEncoder(*parts, concept) for parts in encoders.values()]
+        self.tables = Tables({name: e.width for name, e in zip(encoders, self.encoders, strict=True)})
+        self._check_initializer()
+
+    def _check_initializer(self) -> None:
+        token, first = self._concept.initializer_token, self.encoders[0]
+        if not first.initializer_ids:
+            raise UserError(
+                "`concept.initializer_token` is empty; set it to a known token near the concept, such as dragon."
+            )
+        if self._concept.initialization == "word" and len(first.initializer_ids) > 1:
+            pieces = " + ".join(first.tokenizer.convert_ids_to_tokens(first.initializer_ids))
+            raise UserError(
+                f"`concept.initializer_token` {token!r} is {len(first.initializer_ids)} tokens for this model "
+                f"({pieces}); choose a shorter word, or set `concept.initialization: phrase` to start from their mean."
+            )
+
+    def token_embeddings(self) -> torch.Tensor:
+        """Return the embeddings of CLIP's tokens in the tables of all text encoders (N D), float32, on the CPU.
+
+        In a table of another vocabulary, that of T5, it is the mean of the tokens of the CLIP token's text.
+        """
+        first = self.encoders[0]
+        return torch.cat(
+            [
+                encoder.table()
+                if isinstance(encoder.tokenizer, CLIPTokenizer)
+                else encoder.mean_embeddings(first.texts())
+                for encoder in self.encoders
+            ],
+            dim=1,
+        )
+
+    def words(self) -> list[str]:
+        """Return the word of each row of the tables (N); empty for special tokens and parts of words."""
+        return self.encoders[0].words()
+
+    def initializer_vectors(self) -> torch.Tensor:
+        """Return the initializer token's embedding in the tables of all text encoders, V times (V D), float32."""
+        means = [encoder.table()[encoder.initializer_ids].mean(0) for encoder in self.encoders]
+        return torch.cat(means).expand(self._concept.vectors, -1).clone()
+
+    def tokenize(self, captions: list[str]) -> torch.Tensor:
+        """Return ids (B L) of captions with the placeholder token, for all text encoders side by side.
+
+        Raises UserError if the token is cut off.
+        """
+        return torch.cat([encoder.tokenize(captions) for encoder in self.encoders], dim=1)
+
+    def empty_prompt(self) -> torch.Tensor:
+        """Return the ids (1 L) of an empty prompt, for all text encoders side by side."""
+        return torch.cat([to_ids(encoder.tokenizer, [""]) for encoder in self.encoders], dim=1)
+
+    def split(self, ids: torch.Tensor, vectors: torch.Tensor) -> list[tuple[TextEncoder, torch.Tensor, torch.Tensor]]:
+        """Return the text encoders, each with its part of the ids (B L) and of the vectors (V D)."""
+        lengths = [encoder.tokenizer.model_max_length for encoder in self.encoders]
+        parts = ids.split([*lengths, ids.shape[1] - sum(lengths)], dim=1)
+        return list(zip(self.encoders, parts, self.tables.split(vectors).values(), strict=False))
 
 
 def to_ids(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> torch.Tensor:
