@@ -17,7 +17,7 @@ SCRATCH = Path(".scratch/download")
 
 @stage
 def main() -> str:
-    """Run the stage download: write data/raw and data/raw.json; by data/raw/SHA256SUMS it knows its own files again."""
+    """Run the stage download: write data/raw and data/raw.json; data/raw/SHA256SUMS tells its files from others."""
     dataset = load("dataset").dataset
     source = Path(dataset.path or "")
     check_paths(RAW, source if dataset.source == "folder" else None)

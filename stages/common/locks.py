@@ -43,9 +43,9 @@ def lock(stage: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _temporary_files() -> Iterator[None]:
-    """Remove the temporary files of killed stages, unless another stage holds its lock and may use them.
+    """Hold a lock on the temporary files, after removing those of killed stages if no other stage holds one.
 
-    Every stage holds a shared lock on the folder while it runs; an exclusive lock means that no other stage does.
+    The lock is shared by the stages that run; getting an exclusive one means that there are no others.
     """
     TEMPORARY.mkdir(parents=True, exist_ok=True)
     handle = os.open(TEMPORARY, os.O_RDONLY)

@@ -91,7 +91,7 @@ class DiffusionLoss:
 
     @property
     def _forward_batch(self) -> int:
-        """Return how many losses are computed at once without a gradient: twice as many take less memory."""
+        """Return how many losses are computed at once where no gradient is needed, which takes less memory."""
         return self.micro_batch if self._recomputes else 2 * self.micro_batch
 
     def _enable_checkpointing(self) -> None:

@@ -65,7 +65,7 @@ class Optimizer:
         return {"loss": loss, "learning_rate": rate, "vector_norm": state.norms[-1]}
 
     def _cosines(self, vectors: torch.Tensor) -> torch.Tensor:
-        """Return the cosines that the optimizer pulls up: of each vector and the initializer token, by table (V D)."""
+        """Return the cosines of each vector and the initializer token, which `train.prior` raises, by table (V D)."""
         products = self._tables.normalize(vectors) * self._direction
         return self._tables.map(lambda part: part.sum(1, keepdim=True).expand_as(part), products)
 

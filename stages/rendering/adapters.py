@@ -40,7 +40,7 @@ class StableDiffusionAdapter:
         return (self.pipeline.text_encoder(ids[0])[0][0],)
 
     def predict(self, denoiser: torch.nn.Module, latents: torch.Tensor, timesteps: torch.Tensor, *prompt: torch.Tensor):
-        """Adapt a call of the denoiser to its pipeline's family; return its prediction (B c h w) in a tuple."""
+        """Call the denoiser with the inputs of this family; return its prediction (B c h w) in a tuple."""
         return denoiser(latents, timesteps, *prompt, return_dict=False)
 
     def unscale(self, latents: torch.Tensor) -> torch.Tensor:

@@ -55,7 +55,7 @@ class ImageSampler:
 
     @torch.no_grad()
     def prepare(self, jobs: list[Job]) -> list[str]:
-        """Prepare the sampling of jobs: encode prompts, move the denoiser; return warnings, one for every cut prompt.
+        """Prepare the sampling of jobs: encode prompts, move the denoiser; return a warning for each that is cut.
 
         The text encoders leave the device before the denoiser and the VAE come.
         """
@@ -107,7 +107,7 @@ class ImageSampler:
         return size
 
     def _fits(self, jobs: list[Job]) -> bool:
-        """Try a batch: call the denoiser, which captures its graph, and the VAE once. A CPU raises no exception."""
+        """Try a batch: call the denoiser, which captures its graph, and the VAE. A CPU has no exception to catch."""
         if self._device.type == "cpu":
             return True
 
