@@ -1,4 +1,5 @@
-"""Stop `dvc repro` at random moments of every stage and run it again: python -m bench.kill. The outs must be the same.
+"""Stop `dvc repro` at random moments of every stage, and go on as `make run` does: python -m bench.kill. The outs must
+be the same.
 
 Signals go to dvc, to the stage, or to their process group (as by Ctrl-C). No process may be left after 2 s, and no
 temporary file under data/ after the next run. The starter trains and renders a few steps. dvc alone ignores SIGINT.
@@ -40,7 +41,7 @@ def main() -> None:
         for i in range(count):
             stage, number, target = STAGES[i % 7], SIGNALS[i % 4], ("dvc", "stage", "group")[i % 3]
             code, left = interrupt(folder, stage, number, target, random.uniform(0, seconds[stage]))
-            same = reproduce(folder).wait() == 0 and (folder / "dvc.lock").read_text() == expected
+            same = make_run(folder) == 0 and (folder / "dvc.lock").read_text() == expected
             files = [path.name for path in folder.glob("data/**/.*")]
             print(number.name, target, stage, code, same, left, files, sep=" | ", flush=True)
             good += same and not left and not files
@@ -52,6 +53,13 @@ def reproduce(folder: Path, *options: str) -> subprocess.Popen:
     """Start `dvc repro` in a process group of its own."""
     command, log = ["dvc", "repro", *options], (folder / "log").open("w")
     return subprocess.Popen(command, cwd=folder, env=environment(), stdout=log, stderr=log, start_new_session=True)
+
+
+def make_run(folder: Path) -> int:
+    """Run the commands of `make run`; return the exit code."""
+    command = "python -m stages.common.watch || dvc repro -s -f download; dvc repro"
+    with (folder / "log").open("w") as log:
+        return subprocess.call(command, shell=True, cwd=folder, env=environment(), stdout=log, stderr=log)
 
 
 def interrupt(folder: Path, stage: str, number: int, target: str, moment: float) -> tuple[int, list[str]]:

@@ -150,3 +150,11 @@ def panels(snapshots: list[Snapshot], estimates: dict[str, Value], chosen: Snaps
         if values.get(marked):
             found.append(Panel(title, table, [value.value for value in floor_and_ceiling if value], marked))
     return found
+
+
+def likeness_positions(likeness: dict) -> dict[str, dict[str, float]]:
+    """Return where each likeness and its interval stand on the scale of a chart, in percent of its length."""
+    ends = ("value", "low", "high")
+    flat = {(kind, end): getattr(value, end) for kind, value in likeness.items() for end in ends}
+    scaled = scale_positions({key: value for key, value in flat.items() if value is not None})
+    return {kind: {end: scaled.get((kind, end)) for end in ends} for kind in likeness}

@@ -3,6 +3,7 @@
 import base64
 import io
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, NamedTuple
@@ -13,9 +14,10 @@ from pydantic import BaseModel, Field, FiniteFloat
 
 from stages import UserError
 from stages.common.hashing import sha256
-from stages.common.read_outs import CuratedIndex, File, RendersIndex, read_csv, read_embedding, read_image
+from stages.common.read_outs import CuratedIndex, File, RendersIndex, read_csv, read_embedding, read_image, read_json
 from stages.common.snapshots import step_of
 from stages.reporting.measures import Value
+from stages.reporting.tables import unused_images
 
 LARGE = 200_000  # bytes; a larger image is embedded as a JPEG of at most SIDE px
 SIDE = 512
@@ -123,6 +125,22 @@ def describe_embedding(path: Path) -> dict:
         "sha256": sha256(path),
         "metadata": metadata,
         "uri": f"data:application/octet-stream;base64,{base64.b64encode(content).decode()}",
+    }
+
+
+def read_images(inputs: Inputs, thumbnail: Callable[[Path], str]) -> dict:
+    """Read the report's images: the curated ones, the rows of the manifest, and those that were not chosen."""
+    curated = read_json(inputs.curated / "index.json", "curate", NamedIndex)
+    manifest = read_csv(inputs.manifest, "filter", dict.fromkeys(("file", "phash", "verdict", "reason", "detail"), str))
+    for row in manifest:
+        if pattern := curated.get("excluded", {}).get(row["file"]):
+            row |= {"verdict": "reject", "reason": "excluded", "detail": f"by {pattern}"}
+    train, holdout = ({row["source"] for row in curated[part]} for part in ("train", "holdout"))
+    return {
+        "curated": curated,
+        "manifest": manifest,
+        "counts": count_images(manifest, train, holdout),
+        "unused": unused_images(manifest, train | holdout, inputs.images, thumbnail),
     }
 
 

@@ -8,24 +8,23 @@ from pathlib import Path
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from stages.common.read_outs import read_csv, read_json
-from stages.reporting.charts import panels, scale_positions, snapshot_curves, training_curves
+from stages.common.read_outs import read_json
+from stages.reporting.charts import likeness_positions, panels, snapshot_curves, training_curves
 from stages.reporting.inputs import (
     Inputs,
     Metrics,
-    NamedIndex,
     NamedRenders,
     TrainMetrics,
-    count_images,
     data_uri,
     describe_embedding,
     read_curve,
     read_estimates,
+    read_images,
     read_snapshots,
 )
 from stages.reporting.measures import Value, measures
 from stages.reporting.params import Report
-from stages.reporting.tables import params_table, provenance_table, unused_images
+from stages.reporting.tables import params_table, provenance_table
 from stages.reporting.usage import compatibility, diffusers_example, file_stem, web_uis
 
 KINDS = ("initializer", "word", "real")
@@ -58,7 +57,7 @@ def render_page(report: Report, inputs: Inputs, params: dict[str, dict], thumbna
         "estimates": estimates,
         "measures": measures(estimates, subjects),
         "likeness": likeness,
-        "positions": _positions(likeness),
+        "positions": likeness_positions(likeness),
         "embedding": embedding,
         "curves": training_curves(validation, read_curve(inputs.loss, "step", "loss")),
         "best": validation.loc[validation["relative"].idxmin()],
@@ -77,23 +76,7 @@ def render_page(report: Report, inputs: Inputs, params: dict[str, dict], thumbna
         "inputs": inputs,
         "uri": data_uri,
     }
-    return _fill(context | _images(inputs, thumbnail) | snapshots)
-
-
-def _images(inputs: Inputs, thumbnail: Callable[[Path], str]) -> dict:
-    """Return the images on the report page: the curated ones, the rows of the manifest, and those not chosen."""
-    curated = read_json(inputs.curated / "index.json", "curate", NamedIndex)
-    manifest = read_csv(inputs.manifest, "filter", dict.fromkeys(("file", "phash", "verdict", "reason", "detail"), str))
-    for row in manifest:
-        if pattern := curated.get("excluded", {}).get(row["file"]):
-            row |= {"verdict": "reject", "reason": "excluded", "detail": f"by {pattern}"}
-    train, holdout = ({row["source"] for row in curated[part]} for part in ("train", "holdout"))
-    return {
-        "curated": curated,
-        "manifest": manifest,
-        "counts": count_images(manifest, train, holdout),
-        "unused": unused_images(manifest, train | holdout, inputs.images, thumbnail),
-    }
+    return _fill(context | read_images(inputs, thumbnail) | snapshots)
 
 
 def _snapshots(embeddings: dict[str, str], best_step: int, file: str | None, estimates: dict[str, Value]) -> dict:
@@ -106,14 +89,6 @@ def _snapshots(embeddings: dict[str, str], best_step: int, file: str | None, est
         "snapshot_measures": measures(estimates, [row.subject for row in snapshots]),
         "snapshot_curves": snapshot_curves(panels(snapshots, estimates, chosen)) if snapshots else {},
     }
-
-
-def _positions(likeness: dict) -> dict[str, dict[str, float]]:
-    """Return where the report page shows each likeness and its interval on the scale, in percent of its length."""
-    ends = {"value": "value", "low": "low", "high": "high"}
-    flat = {(kind, end): getattr(value, end) for kind, value in likeness.items() for end in ends}
-    scaled = scale_positions({key: value for key, value in flat.items() if value is not None})
-    return {kind: {end: scaled.get((kind, end)) for end in ends} for kind in likeness}
 
 
 def _fill(context: dict) -> str:
