@@ -1,4 +1,4 @@
-"""Atomic writes, fingerprints and locks."""
+"""Atomic writes and locks."""
 
 import os
 import subprocess
@@ -11,7 +11,6 @@ import pytest
 from stages import UserError
 from stages.common import locks
 from stages.common.files import folder_atomic, write_atomic, write_json
-from stages.common.hashing import fingerprint, unlisted_files, write_checksums
 from tests.closure import ROOT
 
 HOLD = """
@@ -45,22 +44,6 @@ def test_folder_is_replaced_only_when_complete(tmp_path: Path):
 def test_equal_values_give_equal_json(tmp_path: Path):
     write_json(tmp_path / "a.json", {"b": 1, "a": "é"})
     assert (tmp_path / "a.json").read_text() == '{\n  "a": "é",\n  "b": 1\n}\n'
-
-
-def test_fingerprint_depends_on_values_names_and_bytes(tmp_path: Path):
-    folder = tmp_path / "folder"
-    folder.mkdir()
-    (folder / "a").write_text("1")
-    first = fingerprint({"x": 1}, folder)
-    assert fingerprint({"x": 1}, folder) == first
-    assert fingerprint({"x": 2}, folder) != first
-    (folder / "a").rename(folder / "b")
-    assert fingerprint({"x": 1}, folder) != first
-    (tmp_path / "outer").mkdir()
-    (tmp_path / "outer" / "link").symlink_to(folder)
-    behind_link = fingerprint(tmp_path / "outer")
-    (folder / "b").write_text("2")
-    assert fingerprint(tmp_path / "outer") != behind_link, "files behind symbolic links count"
 
 
 def test_interrupted_replacement_leaves_the_old_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -132,22 +115,3 @@ def test_leftovers_on_another_file_system_are_replaced(tmp_path: Path):
             (folder / "b").write_text("2")
         write_atomic(Path(mounted) / "a.txt", "1")
         assert sorted(path.name for path in Path(mounted).rglob("*")) == ["a.txt", "b", "out"]
-
-
-def test_unlisted_files_are_those_that_were_added_changed_or_linked(tmp_path: Path):
-    folder = tmp_path / "raw"
-    (folder / "Cat").mkdir(parents=True)
-    for name in ("a", "b"):
-        (folder / "Cat" / name).write_text(name)
-    write_checksums(folder)
-    subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=folder, check=True)
-    assert unlisted_files(folder) == []
-    assert unlisted_files(tmp_path / "missing") == []
-    (folder / "Cat" / "b").write_text("changed")
-    (folder / "Cat" / "c").write_text("added")
-    (folder / "Cat" / ".DS_Store").write_text("of the file manager")
-    (folder / "Dog").symlink_to(tmp_path)
-    os.mkfifo(folder / "pipe")
-    assert [str(path.relative_to(folder)) for path in unlisted_files(folder)] == ["Cat/b", "Cat/c", "Dog", "pipe"]
-    (folder / "SHA256SUMS").unlink()
-    assert folder / "Cat" / "a" in unlisted_files(folder)

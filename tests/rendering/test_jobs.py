@@ -4,8 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from stages import UserError
-from stages.common.snapshots import choose_snapshots
 from stages.models.params import Model
 from stages.rendering.jobs import RenderInputs
 from stages.rendering.params import Render
@@ -31,29 +29,6 @@ def test_more_subjects_are_plain_text_and_embeddings():
     assert jobs["both/Cat-0.png"].text == "a Cat and a Cat at night"
     assert set(inputs.embeddings_in(jobs["plain/word-0.png"])) == {"<critter>", "<early>"}
     assert set(inputs.embeddings_in(jobs["plain/Cat-0.png"])) == {"<early>"}, "it is in the negative prompt"
-
-
-@pytest.mark.parametrize(
-    ("count", "steps"),
-    [
-        (0, []),
-        (1, [1000]),
-        (2, [500, 1000]),
-        (3, [400, 700, 1000]),
-        (4, [300, 500, 800, 1000]),
-        (99, range(100, 1001, 100)),
-    ],
-)
-def test_snapshots_are_chosen_at_equal_distances(tmp_path: Path, count: int, steps: list[int]):
-    for step in range(100, 1001, 100):
-        (tmp_path / f"step-{step:06d}.safetensors").touch()
-    assert [file.name for file in choose_snapshots(tmp_path, count)] == [f"step-{n:06d}.safetensors" for n in steps]
-
-
-def test_snapshots_that_do_not_exist(tmp_path: Path):
-    assert choose_snapshots(tmp_path / "nowhere", 0) == ()
-    with pytest.raises(UserError, match=r"has no snapshots; set `train.snapshot_every` to less than `train.steps`"):
-        choose_snapshots(tmp_path / "nowhere", 1)
 
 
 def test_lists_have_a_job_for_every_combination():
