@@ -127,12 +127,15 @@ def pipeline(inputs: RenderInputs, jobs: list[Job], size: int, device: torch.dev
 
 
 def compare(folder: Path) -> None:
-    """Print how far the pixels of every row are from ours."""
-    ours = np.load(folder / "ours.1.0.npz")
-    for path in sorted(folder.glob("*.1.0.npz")):
-        other = np.load(path)
-        distance = np.concatenate([np.abs(other[file].astype(int) - ours[file]) for file in ours])
-        print(f"{path.name[:-8]}: {distance.mean():.3f} levels from ours on average, at most {distance.max()}")
+    """Print how far the pixels of every other row are from ours on one GPU."""
+    rows: dict[str, dict[str, np.ndarray]] = {}
+    for path in sorted(folder.glob("*.npz")):  # row.gpus.rank.npz
+        rows.setdefault(path.stem.rpartition(".")[0], {}).update(np.load(path))
+    ours = rows.pop("ours.1")
+    for name, images in rows.items():
+        distance = np.concatenate([np.abs(images[file].astype(int) - image) for file, image in ours.items()])
+        row, _, gpus = name.rpartition(".")
+        print(f"{row}, {gpus} GPU: {distance.mean():.3f} levels from ours on average, at most {distance.max()}")
 
 
 if __name__ == "__main__":

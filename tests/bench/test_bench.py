@@ -4,9 +4,12 @@ import os
 import runpy
 import subprocess
 import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
 
+from bench.render import compare
 from tests.closure import ROOT
 
 SCRIPTS = sorted(path.stem for path in (ROOT / "bench").glob("*.py") if "__main__" in path.read_text())
@@ -43,3 +46,11 @@ def test_starter_benchmark_prints_the_machine_and_every_measurement():
     assert any(line.startswith("vae: mean PSNR") for line in lines)
     assert sum(line.startswith("classifier: ") and line.endswith("of 1 unseen drawings") for line in lines) == 10
     assert lines[-1].startswith("| 1 | ddim | 2 | 4.0 | ")
+
+
+def test_pixels_of_all_processes_are_compared_with_those_of_one(tmp_path: Path, capsys: pytest.CaptureFixture):
+    np.savez(tmp_path / "ours.1.0", a=np.uint8([[0, 10]]), b=np.uint8([[20, 30]]))
+    np.savez(tmp_path / "ours.2.0", a=np.uint8([[4, 10]]))
+    np.savez(tmp_path / "ours.2.1", b=np.uint8([[20, 26]]))
+    compare(tmp_path)
+    assert capsys.readouterr().out == "ours, 2 GPU: 2.000 levels from ours on average, at most 4\n"
