@@ -56,10 +56,10 @@ def reproduce(folder: Path, *options: str) -> subprocess.Popen:
 
 
 def make_run(folder: Path) -> int:
-    """Run the commands of `make run`; return the exit code."""
-    command = "python -m stages.common.watch || dvc repro -s -f download; dvc repro"
+    """Run `make run` without its set-up; return the exit code."""
+    command = ["make", "-f", ROOT / "Makefile", "-o", ".venv/.set-up", "run"]
     with (folder / "log").open("w") as log:
-        return subprocess.call(command, shell=True, cwd=folder, env=environment(), stdout=log, stderr=log)
+        return subprocess.call(command, cwd=folder, env=environment(), stdout=log, stderr=log)
 
 
 def interrupt(folder: Path, stage: str, number: int, target: str, moment: float) -> tuple[int, list[str]]:

@@ -62,7 +62,7 @@ def write_json(path: Path, value: object) -> None:
 
 @contextlib.contextmanager
 def folder_atomic(path: Path) -> Iterator[Path]:
-    """Write a folder atomically: yield an empty one that replaces `path` if the block succeeds, else is removed.
+    """Write a folder atomically: yield an empty one, which replaces `path` if the block succeeds.
 
     The old folder is renamed before it is deleted, so that at no time a half-deleted folder stands at `path`.
     """

@@ -1,4 +1,7 @@
-"""Load params.yaml, validate every section, and report the first error in one sentence; the base of all sections."""
+"""Load params.yaml, validate every section, and report the first error in one sentence.
+
+`Section` is the base of the sections' schemas.
+"""
 
 import difflib
 import importlib

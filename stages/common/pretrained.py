@@ -52,7 +52,7 @@ def load_model(kind: type, source: str, **options: Any) -> Any:
 
 
 def check_config(value: object, key: str = "the config", largest: float = MAX_NUMBER) -> None:
-    """Raise ValueError for a pretrained config with numbers that no model has, or that needs other libraries."""
+    """Raise ValueError for a config with impossible numbers, or one that needs other libraries or kernels."""
     if isinstance(value, dict):
         for name, item in value.items():
             is_attention = "attn_implementation" in name and item not in (None, "eager", "sdpa")
@@ -96,7 +96,7 @@ def loading(source: str, key: str, part: str = "") -> Iterator[None]:
 
 
 def _check_files(folder: Path) -> None:
-    """Raise ValueError if a pretrained model's folder has what is no file, such as a pipe, or lacks shards."""
+    """Raise ValueError if a pretrained model's folder lacks shards, or has a pipe or the like instead of a file."""
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         if path.suffix in READ and not path.is_file():
             raise ValueError(f"{path.name} is no file")

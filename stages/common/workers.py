@@ -93,7 +93,7 @@ def _start(function: Callable) -> tuple[Any, Connection]:
 def _serve(connection: Connection, function: Callable) -> None:
     """Answer items with results until the main process closes the connection or dies."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # on Ctrl-C, the main process ends the workers
-    end_with_parent()
+    _end_with_parent()
     with contextlib.suppress(EOFError, BrokenPipeError):
         connection.send(None)
         while True:
@@ -105,6 +105,6 @@ def _serve(connection: Connection, function: Callable) -> None:
             connection.send(result)
 
 
-def end_with_parent() -> None:
+def _end_with_parent() -> None:
     """End this worker when the process that it works for ends, however that ends."""
     threading.Thread(target=lambda: (parent_process().join(), os._exit(1)), daemon=True).start()

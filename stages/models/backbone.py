@@ -83,7 +83,7 @@ class Backbone(ABC):
         return self._codec.decode(latents)
 
     def release_vae(self, *, for_good: bool) -> None:
-        """Move the model's VAE off the device; `for_good` deletes it, so that nothing can be encoded any more."""
+        """Move the model's VAE off the device; `for_good` deletes it, after which nothing can be encoded or decoded."""
         self._codec.release(for_good=for_good)
 
     def enable_gradient_checkpointing(self) -> None:

@@ -74,7 +74,7 @@ def fits_in_memory(attempt: Callable[[], object], functions: Iterable[Callable])
             torch.cuda.synchronize()
         return True
     except RuntimeError as error:
-        if not is_out_of_memory(error):
+        if not _is_out_of_memory(error):
             raise
     # Outside the handler, because its traceback keeps the tensors alive.
     for function in functions:
@@ -91,6 +91,6 @@ def can_capture(backbone: Backbone) -> bool:
     return backbone.device.type == "cuda" and not moving
 
 
-def is_out_of_memory(error: BaseException | None) -> bool:
+def _is_out_of_memory(error: BaseException | None) -> bool:
     """Return whether memory ran out; a failed capture of a CUDA graph raises another error, with that as context."""
-    return error is not None and (isinstance(error, torch.OutOfMemoryError) or is_out_of_memory(error.__context__))
+    return error is not None and (isinstance(error, torch.OutOfMemoryError) or _is_out_of_memory(error.__context__))

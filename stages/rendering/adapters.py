@@ -26,7 +26,7 @@ class StableDiffusionAdapter:
         self.pipeline, self.size = pipeline, size
 
     def tokenizers(self) -> list[PreTrainedTokenizerBase]:
-        """Return the adapted pipeline's CLIP tokenizers: the same tokens, but prompts may be filled up differently."""
+        """Return the pipeline's CLIP tokenizers. They have the same tokens, but may fill up prompts differently."""
         names = ("tokenizer", "tokenizer_2")
         return [tokenizer for name in names if (tokenizer := getattr(self.pipeline, name, None))]
 

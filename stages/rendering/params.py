@@ -45,7 +45,7 @@ class Compare(Section):
 
     @property
     def subject(self) -> str:
-        """Return this param's title as a part of file names."""
+        """Return the title as a part of file names."""
         return re.sub(r"[^\w-]+", "-", self.title).strip("-")
 
 

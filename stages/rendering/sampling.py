@@ -107,7 +107,7 @@ class ImageSampler:
         return size
 
     def _fits(self, jobs: list[Job]) -> bool:
-        """Try a batch: call the denoiser, which captures its graph, and the VAE. A CPU has no exception to catch."""
+        """Try a batch with the denoiser, which captures its graph, and the VAE. On a CPU no error could be caught."""
         if self._device.type == "cpu":
             return True
 
@@ -179,7 +179,7 @@ def image_size(pipeline: DiffusionPipeline, render: Render) -> tuple[int, int]:
 
 
 def balanced(count: int, limit: int) -> int:
-    """Return the size of the sampler's batches of `count` images: as few as possible up to `limit`, nearly equal."""
+    """Return the size of batches of `count` images: as few as possible, of at most `limit`, all nearly equal."""
     batches = -(-count // limit)
     return -(-count // batches)
 

@@ -172,7 +172,7 @@ def _estimate(
 def _estimate_tradeoffs(
     renders: Renders, to_holdout: np.ndarray, real: np.ndarray, prompts: np.ndarray
 ) -> Iterator[tuple[str, Estimate]]:
-    """Estimate the tradeoff of every learned subject that has one."""
+    """Yield the tradeoff of every learned subject that has one."""
     initializer = renders.rows["initializer"]
     for subject in renders.learned:
         rows = renders.rows[subject]
@@ -181,7 +181,7 @@ def _estimate_tradeoffs(
 
 
 def _estimate_prompts(renders: Renders, similarity: np.ndarray) -> dict[str, Estimate]:
-    """Estimate the score of following the prompt: the similarity with it, by subject and by prompt."""
+    """Estimate the similarity with the prompt, by subject and by prompt."""
     estimates = {}
     for subject, rows in renders.rows.items():
         estimates[f"prompt_similarity_{subject}"] = mean(similarity[rows])

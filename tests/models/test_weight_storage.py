@@ -191,8 +191,8 @@ def test_model_that_does_not_fit_is_refused(fits_without: bool, offload: str | b
 
 @pytest.mark.parametrize("offload", [False, True])
 def test_weights_are_moved_in_the_memory_format_asked_for(offload: bool):
-    model = nn.ModuleList([nn.Sequential(nn.Conv2d(3, 4, 3)) for _ in range(2)]).requires_grad_(False)
-    model = nn.ModuleDict({"blocks": model})
+    blocks = [nn.Sequential(nn.Conv2d(3, 4, 3)) for _ in range(2)]
+    model = nn.ModuleDict({"blocks": nn.ModuleList(blocks)}).requires_grad_(False)
     move(model, torch.device("cpu"), offload, torch.channels_last)
     layers = [block[0] for block in model["blocks"]]
     weights = [layer.stored if offload else layer.weight for layer in layers]
