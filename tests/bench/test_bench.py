@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.render import compare
 from tests.closure import ROOT
 
 SCRIPTS = sorted(path.stem for path in (ROOT / "bench").glob("*.py") if "__main__" in path.read_text())
@@ -49,6 +48,8 @@ def test_starter_benchmark_prints_the_machine_and_every_measurement():
 
 
 def test_pixels_of_all_processes_are_compared_with_those_of_one(tmp_path: Path, capsys: pytest.CaptureFixture):
+    from bench.render import compare  # not at the top, because another test runs this module as a program
+
     np.savez(tmp_path / "ours.1.0", a=np.uint8([[0, 10]]), b=np.uint8([[20, 30]]))
     np.savez(tmp_path / "ours.2.0", a=np.uint8([[4, 10]]))
     np.savez(tmp_path / "ours.2.1", b=np.uint8([[20, 26]]))
